@@ -1,0 +1,17 @@
+"""What every test may use: the corpora, where they are at hand, and one thread for torch."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real corpora: $LLM_BPE_CORPORA, or ../shared/corpora beside the project; skips where there is none."""
+    folder = Path(os.environ.get("LLM_BPE_CORPORA", ROOT.parent / "shared" / "corpora"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the corpora, which are not at {folder} (set LLM_BPE_CORPORA)")
+    return folder
