@@ -1,0 +1,182 @@
+"""Attention: how a position gathers from the positions before it.
+
+In: the residual stream after its norm, (batch, time, width).  Out: what attention adds to it, of the same shape.
+The parts, in the order a query meets them: RMSNorm, rotary positions, the cache of keys and values, `visible` (who may
+see whom) and `attend` (the weighted mean). The tests hold `attend` to a plain definition of attention.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.errors import ModelError
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root of the mean square over the last dimension, then scale each channel.
+
+    Zhang and Sennrich 2019, arXiv:1910.07467. The sums are taken in float32 whatever the dtype of x, which is kept.
+    """
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+def rotary_tables(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """The cosine and sine of every position's angles, each (rows, 1, time, head_size / 2), float32.
+
+    positions: integers, (rows, time). Pair i of channels turns by position x theta ** (-2i / head_size) radians.
+    """
+    frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32, device=positions.device) / head_size)
+    angles = positions[:, None, :, None].float() * frequencies
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of channels by an angle that grows with position, so that scores depend on distance alone (RoPE).
+
+    x: queries or keys, (batch, heads, time, head_size). cos, sin: from `rotary_tables`.
+    Returns x's shape and dtype. Channel i pairs with i + head_size / 2, the order of the Hugging Face models; the paper
+    pairs neighbours. Su et al. 2021, arXiv:2104.09864, section 3.4.2.
+    """
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).to(x.dtype)
+
+
+class Cache:
+    """The keys and values of the tokens a model has already read, so that the next token costs one position.
+
+    Room for `context` tokens is taken once. A model's forward pass writes at `length` and then advances it.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        batch: int,
+        kv_heads: int,
+        context: int,
+        head_size: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.keys = torch.zeros(layers, batch, kv_heads, context, head_size, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.length = 0
+
+    @property
+    def context(self) -> int:
+        """Tokens there is room for."""
+        return self.keys.size(3)
+
+    def reset(self) -> None:
+        """Forget everything; the room stays."""
+        self.length = 0
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values, (batch, kv_heads, time, head_size); return all of them up to now."""
+        stop = self.length + keys.size(2)
+        self.keys[layer, :, :, self.length : stop] = keys
+        self.values[layer, :, :, self.length : stop] = values
+        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+
+
+def visible(ids: Tensor, segments: Tensor | None, cache: Cache | None) -> Tensor | None:
+    """Who may see whom: boolean, broadcastable to (batch, heads, time, keys); None where `attend` needs no mask.
+
+    A position sees itself and what stands before it in its own segment. ids: (batch, time); segments: integers of that
+    shape, or None for one segment. Made once a forward pass and shared by the layers.
+    """
+    time = ids.size(1)
+    if segments is not None:
+        if cache is not None:
+            raise ValueError("a cache holds one segment; call the model without segments, or without a cache")
+        return (segments[:, None, :, None] == segments[:, None, None, :]) & _causal(time, time, ids.device)
+    if cache is None or cache.length == 0 or time == 1:
+        return None
+    return _causal(time, cache.length + time, ids.device)
+
+
+def _causal(time: int, keys: int, device: torch.device) -> Tensor:
+    """(time, keys), boolean: the last query is the last key, and none sees a key after its own."""
+    return torch.ones(time, keys, dtype=torch.bool, device=device).tril(keys - time)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    """The mean of the values, weighted by softmax(scale x queries . keys) over the keys that a query may see.
+
+    queries: (batch, heads, time, head_size); keys, values: (batch, kv_heads, keys, head_size), where query head h reads
+    key and value head h // (heads / kv_heads). mask: from `visible`; None means causal, or that one query sees all.
+    scale: head_size ** -0.5 by default. Returns the queries' shape. Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
+    """
+    causal = mask is None and queries.size(2) == keys.size(2)
+    return F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=mask,
+        is_causal=causal,
+        scale=scale,
+        enable_gqa=queries.size(1) != keys.size(1),
+    )
+
+
+def split_heads(x: Tensor, head_size: int) -> Tensor:
+    """(batch, time, heads x head_size) -> (batch, heads, time, head_size)."""
+    return x.view(*x.shape[:2], -1, head_size).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(batch, heads, time, head_size) -> (batch, time, heads x head_size)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Causal attention with grouped queries, rotary positions and an RMS norm on every head's queries and keys.
+
+    The norm keeps the scores bounded, whatever the weights grow to (Henry et al. 2020, arXiv:2010.04245, as in Qwen3).
+    No biases. Names of parameters are those of Qwen3ForCausalLM.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_size = config.head_size
+        query_width, kv_width = config.heads * config.head_size, config.kv_heads * config.head_size
+        self.q_proj = nn.Linear(config.width, query_width, bias=False)
+        self.k_proj = nn.Linear(config.width, kv_width, bias=False)
+        self.v_proj = nn.Linear(config.width, kv_width, bias=False)
+        self.o_proj = nn.Linear(query_width, config.width, bias=False)
+        self.q_norm = RMSNorm(config.head_size, config.norm_eps)
+        self.k_norm = RMSNorm(config.head_size, config.norm_eps)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        """x: (batch, time, width), normed; rotary: from `rotary_tables`; mask: from `visible`. Returns x's shape."""
+        queries = rotate(self.q_norm(split_heads(self.q_proj(x), self.head_size)), *rotary)
+        keys = rotate(self.k_norm(split_heads(self.k_proj(x), self.head_size)), *rotary)
+        values = split_heads(self.v_proj(x), self.head_size)
+        if cache is not None:
+            keys, values = cache.extend(self.layer, keys, values)
+        summed: Tensor = self.o_proj(join_heads(attend(queries, keys, values, mask)))
+        return summed
+
+
+def positions_of(ids: Tensor, positions: Tensor | None, cache: Cache | None, context: int) -> Tensor:
+    """Where each token stands, (batch or 1, time): `positions` where given, else counted on from the cache's length.
+
+    Raises ModelError when the tokens, with those in the cache, are more than `context` or the cache has room for.
+    """
+    start = cache.length if cache is not None else 0
+    room = context if cache is None else min(context, cache.context)
+    if start + ids.size(1) > room:
+        raise ModelError(
+            f"{start + ids.size(1):,} tokens do not fit in a context of {room:,}; give the last {room:,} only"
+        )
+    if positions is not None:
+        return positions
+    return torch.arange(start, start + ids.size(1), device=ids.device)[None]
