@@ -13,6 +13,11 @@ Kind = Literal["qwen3", "classic"]
 SIZES = ("vocab_size", "context", "width", "layers", "heads", "kv_heads", "hidden", "head_size")
 
 
+def _check_size(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"{name} {value!r} is not possible; it is a whole number, at least 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Every size in the model follows from these. Raises ConfigError on values no model can have.
@@ -146,11 +151,6 @@ def preset(name: str, **sizes: int) -> ModelConfig:
     if base.kind == "classic":
         sizes.setdefault("head_size", max(1, width // heads))
     return replace(base, **sizes)  # type: ignore[arg-type]  # sizes are the whole-number fields, checked above
-
-
-def _check_size(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise ConfigError(f"{name} {value!r} is not possible; it is a whole number, at least 1")
 
 
 def _largest_divisor(number: int, *, at_most: int) -> int:
