@@ -1,0 +1,44 @@
+"""Merging the bytes of one piece of text into tokens.
+
+In: the bytes of a piece, and the id that each pair merges into.  Out: the ids.
+
+Of all pairs in the piece, the one learned first (the lowest new id) is merged, from left to right, until no pair is
+left that merges. `merge_by_definition` says it so; `merge_piece` gives the same ids in n log n steps for n bytes.
+"""
+
+from collections.abc import Mapping
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+
+from bpe.pairs import BOUNDARY, Pair, merged
+
+
+def merge_by_definition(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
+    """The definition: look for the earliest merge, apply it everywhere, begin again. Slow on purpose."""
+    ids = list(piece)
+    while pairs := [pair for pair in pairwise(ids) if pair in new_ids]:
+        pair = min(pairs, key=lambda pair: new_ids[pair])
+        ids = merged(ids, pair, new_ids[pair])
+    return ids
+
+
+def merge_piece(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
+    """The same ids, fast: a heap says which pair comes next, and links between neighbours make a merge cheap."""
+    ids = [*piece, BOUNDARY]
+    heap = [(new_ids[pair], place) for place, pair in enumerate(pairwise(ids)) if pair in new_ids]
+    heapify(heap)
+    before = list(range(-1, len(piece)))  # the first token's is -1, the place of the boundary
+    after = list(range(1, len(piece) + 2))
+    while heap:
+        new, place = heappop(heap)
+        follower = after[place]
+        if new_ids.get((ids[place], ids[follower])) != new:
+            continue  # one of the two was merged with its other neighbour
+        ids[place], ids[follower] = new, BOUNDARY
+        left, right = before[place], after[follower]
+        after[place], before[right] = right, place
+        if (pair := (ids[left], new)) in new_ids:
+            heappush(heap, (new_ids[pair], left))
+        if (pair := (new, ids[right])) in new_ids:
+            heappush(heap, (new_ids[pair], place))
+    return [id for id in ids if id != BOUNDARY]

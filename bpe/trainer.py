@@ -1,0 +1,43 @@
+"""Learning a vocabulary from text.
+
+In: texts, the split pattern, the number of merges, the special tokens.  Out: a Vocabulary.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bpe.pairs import IndexedPairs, Pair, Pairs
+from bpe.progress import progress_bar
+from bpe.split import Splitter
+from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
+from bpe.words import count_words
+
+
+@dataclass(frozen=True, kw_only=True)
+class BPETrainer:
+    """Learns which pairs of tokens to join, most frequent first, until there are `num_merges` or no pair occurs twice.
+
+    Equal counts go to the smaller pair of ids, so one corpus has exactly one vocabulary.
+    Sennrich et al. 2016, arXiv:1508.07909, run on bytes as in GPT-2 (Radford et al. 2019, section 2.2).
+
+    >>> BPETrainer(num_merges=3, pattern=r".+").train(["aaabdaaabac"]).merges  # aa, ab, aa+ab
+    ((97, 97), (97, 98), (256, 257))
+    """
+
+    num_merges: int
+    pattern: str = "qwen2"  # see bpe.split
+    special_tokens: Sequence[str] = ()
+    counting: type[Pairs] = IndexedPairs
+    workers: int | None = 1  # processes that count words; None: one for each core
+
+    def train(self, texts: Iterable[str]) -> Vocabulary:
+        """The vocabulary of `texts`, which are read once, one at a time. Raises BPEError for a lone surrogate."""
+        splitter = Splitter(self.pattern)
+        pairs = self.counting(count_words(texts, splitter, self.workers))
+        merges: list[Pair] = []
+        with progress_bar(total=self.num_merges, description="learning merges", unit="merge") as bar:
+            while len(merges) < self.num_merges and (pair := pairs.most_frequent()) is not None:
+                pairs.merge(pair, into=FIRST_MERGE_ID + len(merges))
+                merges.append(pair)
+                bar.update()
+        return Vocabulary(tuple(merges), splitter.source, tuple(self.special_tokens))
