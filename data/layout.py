@@ -1,0 +1,119 @@
+"""How a document, or a prompt and its story, stands in tokens, and in windows of a model's context.
+
+In: text, or a count of tokens.  Out: ids with the project's special tokens around them, and `Window`s.
+
+    a document      <|endoftext|> text <|endoftext|>
+    a pair          <|endoftext|> <|prompt|> prompt <|story|>  story <|endoftext|>
+                    '------------- header -----------------'
+
+A model sees at most `context` tokens at once. What is longer goes on in a further window: the header again (a pair's;
+a document has none), then half a window of what came before, which is read but not scored, then what is new. Training
+on pairs, evaluation and generation take their windows from `body_start`, so the model meets one layout everywhere.
+
+    context 8, header 2, 15 tokens      h h a b c d e f g h i j k l m
+    first window, inputs 0-7            h h a b c d e f                   predicts a b c d e f g
+    next, body from p - keep = 6        h h         e f g h i j           predicts h i j k
+    next, body from 10                  h h                 i j k l       predicts l m
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bpe import Tokenizer
+from data.errors import DataError
+
+END = "<|endoftext|>"
+PROMPT = "<|prompt|>"
+STORY = "<|story|>"
+SPECIAL_TOKENS = (END, PROMPT, STORY)
+
+Ids = npt.NDArray[np.unsignedinteger[Any]]
+
+MIN_CONTEXT = 8  # the least in which a header of END, PROMPT and STORY leaves half of the window to the story
+
+
+class Window(NamedTuple):
+    """One stretch of a document as a model sees it: the header, unless `start` is 0, then tokens[start:stop].
+
+    start, stop: the body's input tokens. After each input stands the prediction of the token that follows it, so the
+    body's targets are tokens[start + 1 : stop + 1]; those from index `scored_from` on are scored, none before.
+    """
+
+    start: int
+    scored_from: int
+    stop: int
+
+
+def document_tokens(tok: Tokenizer, text: str) -> Ids:
+    """The ids of a document, an array of `tok.dtype`: END, the text, END; the text's first token follows an END."""
+    end = tok.special_tokens[END]
+    return np.concatenate([[end], tok.encode_to_array(text), [end]], dtype=tok.dtype)
+
+
+def prompt_tokens(tok: Tokenizer, prompt: str, max_tokens: int | None = None) -> list[int]:
+    """The ids that a story follows: END, PROMPT, the prompt, STORY.
+
+    max_tokens: cut the prompt's end so that no more ids than this come out. Generation passes `max_header` of the
+    model's context; training and evaluation cut in the same way (`fit_header`).
+    """
+    header = [tok.special_tokens[END], tok.special_tokens[PROMPT], *tok.encode(prompt), tok.special_tokens[STORY]]
+    return header if max_tokens is None or len(header) <= max_tokens else [*header[: max_tokens - 1], header[-1]]
+
+
+def pair_tokens(tok: Tokenizer, prompt: str, story: str) -> Ids:
+    """The ids of a pair, an array of `tok.dtype`: its prompt's (`prompt_tokens`, uncut), the story's, END."""
+    header, end = prompt_tokens(tok, prompt), tok.special_tokens[END]
+    return np.concatenate([header, tok.encode_to_array(story), [end]], dtype=tok.dtype)
+
+
+def max_header(context: int) -> int:
+    """The most tokens of a window that a header may take: half. A longer prompt is cut at its end, STORY stays last."""
+    return context // 2
+
+
+def fit_header(tokens: Ids, header: int, context: int) -> tuple[Ids, int]:
+    """A pair's tokens and header length for windows of `context`: the prompt's end is cut where it takes too much.
+
+    Token files keep prompts whole, so that they serve every context.
+    """
+    fitted = min(header, max_header(context))
+    if fitted == header:
+        return tokens, header
+    return np.concatenate([tokens[: fitted - 1], tokens[header - 1 :]]), fitted
+
+
+def body_start(position: int, header: int, context: int) -> int:
+    """Where the body of the window starts in which the token at index `position` is predicted.
+
+    0: it is the first window, which holds the document from its start, header and all. Otherwise the inputs are the
+    first `header` tokens and then tokens[body_start : position]; at least half of what the header leaves is body.
+    header: tokens at the start that every window repeats, at most `max_header(context)`; 0 for a plain document.
+    Raises DataError for a context under MIN_CONTEXT.
+    """
+    if context < MIN_CONTEXT:
+        raise DataError(
+            f"a context of {context} tokens is too short for a prompt and a story; take {MIN_CONTEXT} or more"
+        )
+    if position <= context:
+        return 0
+    body = context - header
+    keep = body // 2  # what is read again, unscored
+    fresh = body - keep + 1  # the last input of a window predicts one token more
+    return context + 1 + (position - context - 1) // fresh * fresh - keep
+
+
+def windows(length: int, header: int, context: int) -> Iterator[Window]:
+    """The windows of a document of `length` tokens, in order; each token from max(1, header) on is scored once.
+
+    header, context and what is raised: see `body_start`. A document of fewer than two tokens has no window.
+    """
+    scored_from = max(1, header)
+    while scored_from < length:
+        start = body_start(scored_from, header, context)
+        room = context - header if start else context
+        stop = min(start + room, length - 1)
+        yield Window(start, scored_from, stop)
+        scored_from = stop + 1
