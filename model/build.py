@@ -12,5 +12,5 @@ __all__ = ["LanguageModel", "build"]
 
 
 def build(config: ModelConfig, *, dropout: float = 0.0) -> LanguageModel:
-    """A new model of `config`'s shape and design, on torch's default device; its weights come from torch's generator."""
+    """A new model of `config`'s shape and design, on torch's default device, its weights drawn by torch's generator."""
     return Classic(config, dropout) if config.kind == "classic" else Transformer(config, dropout)
