@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -38,6 +38,13 @@ from model.language_model import LanguageModel
 TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that weights may be stored in
+
+
+class Loaded(NamedTuple):
+    """A model and the tokenizer its ids are of."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
 
 
 def save_folder(
@@ -81,7 +88,7 @@ def load_folder(
     folder: str | os.PathLike[str],
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> tuple[LanguageModel, Tokenizer]:
+) -> Loaded:
     """The model of a folder, on `device` in `dtype` and set to evaluate, and its tokenizer.
 
     Folders that transformers wrote load too where the model is one of ours. Raises ModelError, BPEError or FileError
@@ -98,7 +105,7 @@ def load_folder(
     weights, metadata = _read_weights(folder / WEIGHTS, model.state_dict(), torch.device(device), dtype)
     _check_belonging(folder, found, config, tok, metadata)
     model.load_state_dict(weights, assign=True)
-    return model.eval(), tok
+    return Loaded(model.eval(), tok)
 
 
 def stage_of(folder: str | os.PathLike[str]) -> str | None:
