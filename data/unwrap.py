@@ -1,0 +1,174 @@
+"""Hard-wrapped lines -> paragraphs.
+
+In: the lines of a plain-text book, wrapped at some width.  Out: blocks (lines between blank lines), then paragraphs:
+prose on one line, verse, addresses and tables with their line breaks.
+
+One idea decides: whoever wraps a line fills it. So a line break where the next word would still have fitted was meant
+by the writer, and one where it would not have fitted is only the wrapping. The width, and how loosely the book was
+wrapped, are measured on breaks before a small letter, which are nearly always wrapping.
+
+- A break is kept when the next word would have fitted by more than the book's own looseness, unless the line is at
+  least 60 % full and goes on with a small letter.
+- A block whose lines all begin with a capital, half of its breaks meant, is verse or a list: all its breaks are kept.
+- A block with columns (three blanks or more inside half of its lines) is a table: all its breaks are kept.
+- A block set narrower than the page, filled to its own width, is prose.
+- Inside prose an indented line between full ones opens a paragraph (books without blank lines between paragraphs).
+- A word divided at a line's end is closed up; its hyphen goes only when the book has the word without, and not with it.
+- Runs of blanks become one, a line of asterisks becomes `* * *`, other ruled lines go.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_DIVIDED = re.compile(r"([^\W\d_]+)-$")
+_STARS = re.compile(r"\s*(?:\*\s*){3,}")
+_RULE = re.compile(r"\s*[-=_~+|\s]{4,}")
+_COLUMNS = re.compile(r"\S {3,}\S")
+_OPENING = "\"'“‘([_*—-"
+_FULL = 0.6  # of the width: a line this long that goes on with a small letter is wrapped, however loosely
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines (no trailing blanks, none empty) between blank lines, and how many blank lines stand before them."""
+
+    lines: tuple[str, ...]
+    gap: int
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.lines).split())
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """How a book was wrapped: its width, and the blanks (columns) a wrapped line may leave beyond need."""
+
+    width: int = 72
+    looseness: int = 8
+
+    def spare(self, line: str, following: str, width: int | None = None) -> int:
+        """Columns left over on `line` had the next line's first word been put there; negative if it did not fit."""
+        return (width or self.width) - len(line) - 1 - len(following.split(maxsplit=1)[0])
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Cut a text (LF line ends) at its blank lines."""
+    blocks: list[Block] = []
+    lines: list[str] = []
+    gap = 0
+    for line in [*(line.rstrip() for line in text.split("\n")), ""]:
+        if line:
+            lines.append(line)
+        else:
+            if lines:
+                blocks.append(Block(tuple(lines), gap))
+                lines, gap = [], 0
+            gap += 1
+    return blocks
+
+
+def is_rule(line: str) -> bool:
+    """A drawn line, of hyphens or the like; asterisks are a break between scenes instead."""
+    return _RULE.fullmatch(line) is not None and not line.isspace()
+
+
+def measure(blocks: Sequence[Block]) -> Wrapping:
+    """The wrapping of a book, from its breaks before a small letter; the usual one when there are under 20 of them."""
+    pairs = [pair for block in blocks for pair in zip(block.lines, block.lines[1:], strict=False)]
+    pairs = [(line, following) for line, following in pairs if _goes_on(following)]
+    if len(pairs) < 20:
+        return Wrapping()
+    lengths = sorted(len(line) for line, _ in pairs)
+    width = lengths[len(lengths) * 99 // 100]
+    spare = sorted(Wrapping(width).spare(line, following) for line, following in pairs)
+    return Wrapping(width, min(max(spare[len(spare) * 97 // 100], 0), width // 4))
+
+
+def paragraphs(blocks: Sequence[Block]) -> list[str]:
+    """The paragraphs of a book; those that keep line breaks hold LF."""
+    wrapping = measure(blocks)
+    words = Counter(word.lower() for block in blocks for line in block.lines for word in _WORD.findall(line))
+    found: list[str] = []
+    for block in blocks:
+        lines = [line for line in block.lines if not is_rule(line)]
+        for part in _indented_paragraphs(lines, wrapping):
+            kept = _meant_breaks(part, wrapping)
+            text = part[0].strip()
+            for line, meant in zip(part[1:], kept, strict=True):
+                text = f"{text}\n{line.strip()}" if meant else _joined(text, line.strip(), words)
+            found.append("\n".join("* * *" if _STARS.fullmatch(line) else _tidy(line) for line in text.split("\n")))
+    return [text for text in found if text.strip()]
+
+
+def _meant_breaks(lines: Sequence[str], wrapping: Wrapping) -> list[bool]:
+    """For every break of a block: was it meant by the writer?"""
+    pairs = list(zip(lines, lines[1:], strict=False))
+    fits = [wrapping.spare(line, following) > wrapping.looseness for line, following in pairs]
+    if len(pairs) >= 2 and 2 * sum(fits) >= len(pairs) and all(_begins(following) for _, following in pairs):
+        return [True] * len(pairs)
+    if 2 * sum(_COLUMNS.search(line) is not None for line in lines) >= len(lines):
+        return [True] * len(pairs)
+    own = max(map(len, lines))
+    if len(pairs) >= 3 and any(_goes_on(following) for _, following in pairs):
+        narrow = [wrapping.spare(line, following, own) <= wrapping.looseness for line, following in pairs]
+        if all(narrow) and own >= wrapping.width // 2:
+            return [False] * len(pairs)
+    full = _FULL * wrapping.width
+    return [
+        _STARS.fullmatch(line) is not None
+        or _STARS.fullmatch(following) is not None
+        or (fit and not (_goes_on(following) and len(line) >= full))
+        for fit, (line, following) in zip(fits, pairs, strict=True)
+    ]
+
+
+def _indented_paragraphs(lines: Sequence[str], wrapping: Wrapping) -> list[list[str]]:
+    """Cut a block of prose where an indented line follows a line at the margin and goes on at the margin."""
+    parts: list[list[str]] = []
+    margin = min((_indent(line) for line in lines), default=0)
+    for i, line in enumerate(lines):
+        opens = (
+            0 < i < len(lines) - 1
+            and _indent(line) > margin
+            and _indent(lines[i - 1]) == margin
+            and _indent(lines[i + 1]) == margin
+            and wrapping.spare(line, lines[i + 1]) <= wrapping.looseness
+        )
+        if opens or not parts:
+            parts.append([])
+        parts[-1].append(line)
+    return parts
+
+
+def _joined(text: str, line: str, words: Counter[str]) -> str:
+    """Two lines as one, closing up what was divided at the end of the first."""
+    if (divided := _DIVIDED.search(text)) and (rest := _WORD.match(line)):
+        head, tail = divided[1].lower(), rest[0].lower()
+        alone = words[head + tail] > 0 and words[f"{head}-{tail}"] == 0
+        return (text[:-1] if alone else text) + line
+    if text.endswith("—") or re.search(r"(?<![-\s])--$", text):
+        return text + line
+    if line.startswith(("—", "--")) and not line.startswith("---") and text[-1] not in '."”_)':
+        return text + line
+    return f"{text} {line}"
+
+
+def _tidy(line: str) -> str:
+    return " ".join(line.split())
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _goes_on(line: str) -> bool:
+    """The line begins with a small letter, so it is the rest of a sentence."""
+    return line.lstrip().lstrip(_OPENING)[:1].islower()
+
+
+def _begins(line: str) -> bool:
+    return not _goes_on(line)
