@@ -18,7 +18,7 @@ from bpe.pairs import Pair
 from bpe.split import Splitter
 from bpe.trainer import BPETrainer
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
-from bpe.words import to_utf8
+from bpe.words import naming_lone_surrogates
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
 
@@ -83,14 +83,15 @@ class Tokenizer:
 
         Raises BPEError naming the position of a lone surrogate.
         """
-        return list(self._iterate_ids(text, allow_special))
+        with naming_lone_surrogates(text):
+            return list(self._iterate_ids(text, allow_special))
 
     def encode_to_array(self, text: str, *, allow_special: bool = False) -> Ids:
         """The ids of a text as an array of `dtype`; holds little more than the array, however long the text."""
-        return np.fromiter(self._iterate_ids(text, allow_special), dtype=self.dtype)
+        with naming_lone_surrogates(text):
+            return np.fromiter(self._iterate_ids(text, allow_special), dtype=self.dtype)
 
     def _iterate_ids(self, text: str, allow_special: bool) -> Iterator[int]:
-        to_utf8(text)
         parts = self._parts(text) if allow_special else [self._ids_of_plain(text)]
         return chain.from_iterable(chain.from_iterable(parts))
 
