@@ -1,0 +1,62 @@
+"""A training that survives being killed: everything it is made of, in one file.
+
+In: a run.  Out: resume.pt, from which the same run goes on with the same bits (on the CPU; GPUs add in varying order).
+The file is whole in itself: latest and best weights, optimizer, position, random states. It is written atomically and
+read with weights_only=True, so nothing in it is ever executed.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bpe.files import atomic_write
+from model.errors import ModelError
+from model.train import Best, Run
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, run: Run) -> None:
+    """Write the run to `path`. Raises FileError when it cannot be written; the earlier file is then still there."""
+    state: dict[str, Any] = {
+        "format": FORMAT,
+        "step": run.step,
+        "evaluated": run.evaluated,
+        "plateau": run.plateau,
+        "stale": run.stale,
+        "seconds": run.seconds,
+        "model": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if run.device.type == "cuda" else [],
+        "best": None if run.best is None else (run.best.step, run.best.bits_per_byte, run.best.weights),
+    }
+    with atomic_write(path, binary=True) as file:
+        torch.save(state, file)
+
+
+def load_checkpoint(path: Path, run: Run) -> None:
+    """Put the state of `path` into a freshly built run of the same settings.
+
+    Raises ModelError for a file that is damaged, of another program, or of a model of another shape.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ValueError(f"not a checkpoint of format {FORMAT}")
+        run.model.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if run.device.type == "cuda" and state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        run.best = None if state["best"] is None else Best(*state["best"])
+        run.step, run.evaluated = state["step"], state["evaluated"]
+        run.plateau, run.stale = state["plateau"], state["stale"]
+        run.earlier_seconds, run.started = state["seconds"], time.monotonic()
+    except Exception as error:  # torch and pickle raise many kinds for damaged files; all mean the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{path} cannot be used to go on ({reason[:120]}); pass --restart to train this stage anew") from error

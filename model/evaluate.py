@@ -1,0 +1,79 @@
+"""How well a model predicts text it was not trained on, in bits per byte.
+
+In: a model and held-out text laid out in windows.  Out: one number that compares across vocabularies.
+
+    python -m model.evaluate DIR --texts PATH | --pairs PATH [--json]
+
+Bits per byte: the total negative log2-likelihood of the scored tokens over the UTF-8 bytes they stand for. Every document
+starts anew, windows of the model's context move by half of it, every token is scored once (data/layout.py). Of a pair the
+story and its end are scored, given the prompt, over the story's bytes plus one.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from bpe import Tokenizer
+from bpe.errors import UserError
+from bpe.progress import progress_bar
+from data.batches import HeldOut
+from model.build import LanguageModel
+from model.hardware import matrix_products_in
+from model.tensors import TensorBatch, micro_batches
+
+LOSS_CHUNK = 2048  # positions whose logits exist at one moment
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model needs to encode some text."""
+
+    bits: float  # total negative log2-likelihood of the scored tokens
+    num_bytes: int  # UTF-8 bytes those tokens stand for
+    num_tokens: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The figure of merit; lower is better."""
+        return self.bits / self.num_bytes
+
+    @property
+    def nats_per_token(self) -> float:
+        """The training loss's unit; it compares between models of one vocabulary only."""
+        return self.bits * math.log(2) / self.num_tokens
+
+
+@torch.no_grad()
+def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, progress: bool = False) -> Score:
+    """Score `held_out` with matrix products in `dtype`; the model is left in training mode as it was found."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    nats, num_tokens = 0.0, 0
+    hidden_bar = None if progress else True  # None: shown on a terminal
+    with progress_bar(total=held_out.num_tokens, description="scoring", unit="tok", disable=hidden_bar) as bar:
+        for batch in held_out.batches():
+            for part in micro_batches(batch, device):
+                with matrix_products_in(dtype, device):
+                    nats += summed_loss(model, part)
+                scored = int(part.scored.sum())
+                num_tokens += scored
+                bar.update(scored)
+    model.train(was_training)
+    return Score(nats / math.log(2), held_out.num_bytes, num_tokens)
+
+
+def summed_loss(model: LanguageModel, batch: TensorBatch) -> float:
+    """The total cross-entropy of the batch's scored tokens, in nats."""
+    hidden = model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
+    total = 0.0
+    for states, targets in zip(hidden.split(LOSS_CHUNK), batch.targets[batch.scored].split(LOSS_CHUNK), strict=True):
+        total += F.cross_entropy(model.logits(states).float(), targets, reduction="sum").item()
+    return total

@@ -1,0 +1,72 @@
+"""What this machine can compute with.
+
+In: the names a user may give, or nothing.  Out: a torch device and the number format of its matrix products.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from model.errors import ModelError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device of that name, or the best one here: an NVIDIA or AMD GPU, Apple's, else the CPU.
+
+    Raises ModelError for a name torch does not know or a device this machine lacks.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises AssertionError when built without CUDA
+        raise ModelError(f"no device {name!r} here; this machine has {', '.join(_present())}: pass --device {_present()[0]}") from error
+    return device
+
+
+def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The format of matrix products: by name, else bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32.
+
+    Weights, gradients and sums stay float32 whatever is picked. Raises ModelError for an unknown name.
+    """
+    if name is not None:
+        if name not in DTYPES:
+            raise ModelError(f"no number format {name!r}; pass --dtype {', '.join(DTYPES)}")
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cpu" and _cpu_multiplies_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+@contextlib.contextmanager
+def matrix_products_in(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Run the block's matrix products in `dtype` (torch's autocast), the rest in float32."""
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        yield
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`torch.bfloat16` -> `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 instructions (AVX512-BF16 or AMX); without them it is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _present() -> list[str]:
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names.insert(0, "cuda")
+    if torch.backends.mps.is_available():
+        names.insert(0, "mps")
+    return names

@@ -1,0 +1,152 @@
+"""What to train, for how long, and why: said before it begins.
+
+In: a request, a device.  Out: a Plan. With --minutes the machine is measured for some seconds, and the largest preset it
+can train well in that time is chosen. All times are in seconds.
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.batches import Batch
+from model.build import build
+from model.config import PRESETS, ModelConfig
+from model.hardware import DTYPES, dtype_name, pick_dtype
+from model.optimizer import Optimizer
+from model.request import Request, Settings, asked_shape, train_config
+from model.settings import STAGES, Limit, Stage, TrainConfig
+from model.train import Run, accumulate_gradients, take_step
+
+DEFAULT_PRESET = "story"
+DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}  # without a limit, on a machine without a GPU
+CANDIDATES = ("nano", "micro", "small", "medium", "story", "large")  # from small to large
+TOKENS_PER_PARAMETER = 1.2  # fewer training tokens than this for each parameter, and a smaller model does better (LOG.md)
+GPU_BATCH_TOKENS = 65_536
+EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
+ONE_EVALUATION_SHARE = 0.01  # of that time; so there are some five of them and more
+SCORING_COST = 2 / 3  # of a training step for as many tokens: a forward pass alone, and windows that overlap by half
+SAVING_SECONDS = 3.0  # the last save and the plot
+MEASURED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stage's settings and what ends it."""
+
+    settings: Settings
+    limit: Limit  # as asked, or as the stage's default
+    closing_seconds: float = 0.0  # of a timed training, kept free for the last evaluation and the last save
+    notes: tuple[str, ...] = field(default=())  # what was measured and chosen, for people
+
+    @property
+    def training_limit(self) -> Limit:
+        """What the loop itself has: the limit less the closing."""
+        if self.limit.seconds is None:
+            return self.limit
+        return Limit(seconds=max(1.0, self.limit.seconds - self.closing_seconds))
+
+    def with_vocabulary(self, vocab_size: int) -> "Plan":
+        """This plan for a tokenizer of that many tokens."""
+        settings = replace(self.settings, shape=replace(self.settings.shape, vocab_size=vocab_size))
+        return replace(self, settings=settings)
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "settings": self.settings.to_record(),
+            "limit": self.limit.to_record(),
+            "closing_seconds": self.closing_seconds,
+        }
+
+    def lines(self, num_parameters: int, tokens_per_epoch: int, device: torch.device) -> list[str]:
+        """The plan in words."""
+        shape, config = self.settings.shape, self.settings.config
+        if self.limit.seconds is not None:
+            until = f"for {self.limit.seconds / 60:g} minutes"
+        elif self.limit.steps is not None:
+            epochs = self.limit.steps * config.batch_tokens / tokens_per_epoch
+            until = f"for {self.limit.steps:,} steps ({epochs:.1f} times through the data)"
+        else:
+            until = f"until {config.patience} evaluations bring no improvement"
+        return [
+            *self.notes,
+            f"model {self.settings.preset}: {shape.layers} layers x {shape.width}, vocabulary {shape.vocab_size:,}, "
+            f"context {shape.context:,}, {num_parameters:,} parameters, {self.settings.dtype} on {device}",
+            f"training {until}, {config.batch_tokens:,} tokens a step, {tokens_per_epoch:,} tokens once through the data",
+        ]
+
+
+def make_plan(stage: Stage, request: Request, device: torch.device, shape: ModelConfig | None = None) -> Plan:
+    """The plan for a stage that begins. shape: of the pretrained model, where there is one."""
+    dtype = pick_dtype(request.dtype, device)
+    derived: dict[str, Any] = {} if device.type == "cpu" else {"batch_tokens": GPU_BATCH_TOKENS}
+    config = train_config(stage, request, **derived)
+    limit = request.limit(config.batch_tokens)
+    if limit is None:
+        limit = Limit(seconds=DEFAULT_SECONDS[stage]) if device.type == "cpu" else Limit()
+    notes: list[str] = []
+    name = request.preset or DEFAULT_PRESET
+    if shape is not None:
+        name = "as pretrained"
+    elif request.preset is None and limit.seconds is not None:
+        name = choose_preset(limit.seconds, config, device, dtype)
+        notes.append(f"in {limit.seconds / 60:g} minutes this machine trains {name} best (--preset NAME insists on another)")
+    shape = shape or asked_shape(name, request)
+    if config.batch_tokens < shape.context and request.batch_tokens is None:
+        derived["batch_tokens"] = shape.context
+    closing = 0.0
+    if limit.seconds is not None:
+        speed = tokens_per_second(shape, config, device, dtype)
+        most = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
+        derived["eval_tokens"] = max(shape.context, min(config.eval_tokens, most))
+        closing = SAVING_SECONDS + derived["eval_tokens"] * SCORING_COST / speed
+        notes.append(f"measured {speed:,.0f} tokens/s, so about {limit.seconds * speed:,.0f} tokens in that time")
+    config = train_config(stage, request, **derived)
+    if request.eval_every is None:
+        interval = SCORING_COST * config.eval_tokens / config.batch_tokens / EVALUATION_SHARE
+        config = replace(config, eval_every=max(20, round(interval)))
+    return Plan(Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name), limit, closing, tuple(notes))
+
+
+def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> str:
+    """The largest preset that sees at least TOKENS_PER_PARAMETER training tokens for each parameter in that time.
+
+    Measured from the smallest up, so that a slow machine spends its first seconds on small models only.
+    """
+    chosen = CANDIDATES[0]
+    for name in CANDIDATES:
+        tokens = seconds * tokens_per_second(PRESETS[name], config, device, dtype)
+        if tokens < TOKENS_PER_PARAMETER * PRESETS[name].num_parameters:
+            break
+        chosen = name
+    return chosen
+
+
+def tokens_per_second(shape: ModelConfig, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> float:
+    """Training positions per second of a model of this shape, from a few real steps on random tokens."""
+    config = replace(config, batch_tokens=max(config.batch_tokens, shape.context))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model = build(shape, dropout=config.dropout).to(device)
+        run = Run(model, Optimizer(model, config), dtype, device)
+        batch = random_batch(config.rows(shape.context), shape)
+        seconds = []
+        for _ in range(1 + MEASURED_STEPS):
+            start = time.perf_counter()
+            take_step(run, config, 0.0, accumulate_gradients(run, batch))
+            seconds.append(time.perf_counter() - start)
+    return batch.inputs.size / min(seconds[1:])  # the first step takes memory and chooses kernels
+
+
+def random_batch(rows: int, shape: ModelConfig) -> Batch:
+    """A batch of random tokens, all scored."""
+    ids = np.random.default_rng(0).integers(0, shape.vocab_size, (rows, shape.context + 1))
+    return Batch(
+        inputs=ids[:, :-1],
+        targets=ids[:, 1:],
+        scored=np.ones((rows, shape.context), dtype=bool),
+        positions=np.tile(np.arange(shape.context), (rows, 1)),
+        segments=None,
+    )

@@ -1,0 +1,122 @@
+"""What a person sees of a training, and what it leaves on disk.
+
+In: a run, step by step.  Out: one progress bar on a terminal (a line for each evaluation elsewhere), metrics.jsonl,
+samples.txt, loss.png, the best weights as a model folder, and resume.pt.
+"""
+
+import json
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from bpe import Tokenizer
+from bpe.files import atomic_write
+from bpe.progress import progress_bar
+from model.checkpoint import save_checkpoint
+from model.folder import save_folder
+from model.generate import generate
+from model.plot import plot_losses
+from model.run import RunFolder
+from model.settings import Limit, Stage, TrainConfig
+from model.train import Run
+
+SAMPLE_PROMPT = "A man in a sinking ship"
+SAMPLE_TOKENS = 80
+SPEED_WINDOW = 50  # steps over which tokens per second are averaged
+
+
+class TrainingReport:
+    """Watches one stage of one run; model.train.Report says what each method is told."""
+
+    def __init__(self, folder: RunFolder, stage: Stage, tokenizer: Tokenizer, config: TrainConfig, limit: Limit) -> None:
+        self.folder, self.stage, self.tokenizer, self.config, self.limit = folder, stage, tokenizer, config, limit
+        self.path = folder.path / stage
+        self.saved_best: int | None = None  # step of the weights in model.safetensors
+        self.interrupted = threading.Event()
+        self.recent: deque[tuple[float, float]] = deque(maxlen=SPEED_WINDOW)  # (seconds, loss) after each step
+        self.bar = progress_bar(total=1.0, description=stage, bar_format=BAR, delay=0)
+
+    def resumed(self, run: Run) -> None:
+        """Bring the files of an earlier process into line with the state that training goes on from."""
+        kept = [entry for entry in read_metrics(self.path / "metrics.jsonl") if entry["step"] <= run.step]
+        with atomic_write(self.path / "metrics.jsonl") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
+
+    def wants_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.interrupted.is_set()
+
+    def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
+        """Count a step; every tenth goes to metrics.jsonl."""
+        self.recent.append((time.monotonic(), loss))
+        self.bar.n = round(run.progress(self.limit, self.config), 6)
+        self.bar.set_postfix_str(self._status(run))
+        if run.step % 10 == 0:
+            self._log(run, loss=round(loss, 5), grad_norm=round(grad_norm, 4), multiplier=round(multiplier, 5))
+
+    def evaluated(self, run: Run, bits_per_byte: float) -> None:
+        """Say how held-out text fares, show a sample, and keep the weights where they are the best so far."""
+        self._log(run, bits_per_byte=round(bits_per_byte, 5))
+        best = run.best is not None and run.best.step == run.step
+        sample = "".join(
+            generate(run.model, self.tokenizer, SAMPLE_PROMPT, max_tokens=SAMPLE_TOKENS, seed=0, stage=self.stage)
+        )
+        sample = " ".join(sample.split())
+        with (self.path / "samples.txt").open("a", encoding="utf-8") as file:
+            file.write(f"step {run.step}, {bits_per_byte:.4f} bits per byte\n{sample}\n\n")
+        self.say(f"step {run.step:,}  {self._status(run)}  held-out {bits_per_byte:.4f} bits per byte{' (best)' if best else ''}")
+        self.say(f"    {sample}")
+        if best:
+            self.save_best(run)
+
+    def checkpoint(self, run: Run) -> None:
+        """Write resume.pt, so that a stop from here on loses nothing before this step."""
+        if run.best is not None and run.best.step != self.saved_best:
+            self.save_best(run)
+        path = self.path / "resume.pt"
+        with self.folder.writing(path):
+            save_checkpoint(path, run)
+
+    def save_best(self, run: Run) -> None:
+        """Write the best weights so far as a folder that transformers loads."""
+        assert run.best is not None
+        with self.folder.writing(*(self.path / name for name in MODEL_FILES)):
+            save_folder(self.path, run.best.weights, run.model.config, self.tokenizer, stage=self.stage)
+        self.saved_best = run.best.step
+
+    def finished(self) -> None:
+        """Close the bar and draw the losses."""
+        self.bar.close()
+        plot_losses(read_metrics(self.path / "metrics.jsonl"), self.path / "loss.png", title=self.stage)
+
+    def say(self, line: str) -> None:
+        """A line on stderr, above the bar where there is one."""
+        self.bar.write(line, file=self.bar.fp)
+
+    def _status(self, run: Run) -> str:
+        if len(self.recent) < 2:
+            return "starting"
+        (start, _), (end, _) = self.recent[0], self.recent[-1]
+        speed = self.config.batch_tokens * (len(self.recent) - 1) / max(end - start, 1e-9)
+        loss = sum(loss for _, loss in self.recent) / len(self.recent)
+        held_out = f", best {run.best.bits_per_byte:.3f} bits/byte" if run.best else ""
+        return f"loss {loss:.3f}{held_out}, {speed:,.0f} tokens/s{self._time_left(run, end - start)}"
+
+    def _time_left(self, run: Run, recent_seconds: float) -> str:
+        if self.limit.seconds is not None:
+            seconds = self.limit.seconds - run.seconds
+        elif self.limit.steps is not None:
+            seconds = recent_seconds / (len(self.recent) - 1) * (self.limit.steps - run.step)
+        else:
+            return ", until it no longer improves"
+        minutes, rest = divmod(max(0, round(seconds)), 60)
+        return f", {minutes}:{rest:02d} left"
+
+    def _log(self, run: Run, **values: Any) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": run.step, "seconds": round(run.seconds, 2)} | values) + "\n")

@@ -1,0 +1,170 @@
+"""The training loop, one for both stages.
+
+In: a run (model, optimizer, position), batches, settings.  Out: the same run, further on. Printing, saving and plotting
+are the report's; which data and which tokens count is the batches'. A stage is these few lines with other numbers.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data.batches import Batch, HeldOut, TrainingBatches
+from model.build import LanguageModel
+from model.errors import ModelError
+from model.evaluate import evaluate
+from model.hardware import matrix_products_in
+from model.optimizer import Optimizer, learning_rate_multiplier
+from model.settings import Limit, TrainConfig
+from model.tensors import TensorBatch, micro_batches
+
+LOSS_CHUNK = 2048  # positions whose logits exist at one moment; more would only cost memory
+
+
+class Diverged(ModelError):
+    """The loss or its gradient stopped being a number."""
+
+
+@dataclass
+class Best:
+    """The weights that did best on held-out text so far."""
+
+    step: int
+    bits_per_byte: float
+    weights: dict[str, Tensor]  # on the CPU
+
+
+@dataclass
+class Run:
+    """Everything a training is made of while it runs, and all that a checkpoint holds."""
+
+    model: LanguageModel
+    optimizer: Optimizer
+    dtype: torch.dtype  # of matrix products
+    device: torch.device
+    step: int = 0  # optimizer steps taken
+    best: Best | None = None
+    evaluated: int = -1  # step of the last held-out evaluation
+    plateau: int | None = None  # step at which improvement was seen to have ended
+    stale: int = 0  # evaluations since the best one
+    earlier_seconds: float = 0.0  # spent on this stage before this process took it over
+    scaler: torch.amp.GradScaler = field(init=False)  # keeps float16's small gradients above zero; idle in other formats
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds spent on this stage so far, all its processes together."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def progress(self, limit: Limit, config: TrainConfig) -> float:
+        """How much of this stage is done, from 0 to 1."""
+        return limit.progress(
+            step=self.step, seconds=self.seconds, plateau=self.plateau, decay_share=config.decay_share
+        )
+
+
+class Report(Protocol):
+    """Who watches a training: prints, saves, plots, and passes on the wish to stop."""
+
+    def wants_stop(self) -> bool:
+        """Whether the person has asked to stop; looked at before every step."""
+
+    def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
+        """A step was taken. loss: nats per scored token, mean over the step."""
+
+    def evaluated(self, run: Run, bits_per_byte: float) -> None:
+        """Held-out text was scored; `run.best` is up to date."""
+
+    def checkpoint(self, run: Run) -> None:
+        """The run is at a step to which a stopped training may return."""
+
+
+def train(
+    run: Run, batches: TrainingBatches, held_out: HeldOut, config: TrainConfig, limit: Limit, report: Report
+) -> None:
+    """Advance `run` to its limit, or until the report wants to stop.
+
+    Raises Diverged when the loss or its gradient is no longer a number; the weights are then those of the step before.
+    """
+    while (progress := run.progress(limit, config)) < 1.0 and not report.wants_stop():
+        if run.step % config.eval_every == 0 and run.evaluated < run.step:
+            judge(run, held_out, config, report)
+        if run.step % config.save_every == 0:
+            report.checkpoint(run)
+        multiplier = learning_rate_multiplier(run.step, progress, config)
+        loss = accumulate_gradients(run, batches.of_step(run.step))
+        grad_norm = take_step(run, config, multiplier, loss)
+        run.step += 1
+        report.stepped(run, loss, grad_norm, multiplier)
+    if progress >= 1.0 and run.evaluated < run.step:
+        judge(run, held_out, config, report)
+    report.checkpoint(run)
+
+
+def accumulate_gradients(run: Run, step: Batch) -> float:
+    """Add up the gradient of the step's mean loss; return that loss in nats per scored token.
+
+    The mean is over the whole step: micro-batches hold different numbers of scored tokens once only stories are
+    scored, and a mean of their means would weigh the tokens of short stories more.
+    """
+    scored = int(step.scored.sum())
+    run.model.train()
+    total = 0.0
+    for batch in micro_batches(step, run.device):
+        with matrix_products_in(run.dtype, run.device):
+            total += backward(run.model, batch, run.scaler, scored)
+    return total / scored
+
+
+def backward(model: LanguageModel, batch: TensorBatch, scaler: torch.amp.GradScaler, scored: int) -> float:
+    """Add the gradient of (summed loss / scored) to the model's; return the summed loss in nats.
+
+    The head's logits, vocabulary-wide for every position, would be the largest thing in memory. So the gradient runs
+    backward through the head a chunk at a time, gathers at the hidden states, and goes on from there once.
+    """
+    hidden = model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
+    leaf = hidden.detach().requires_grad_()
+    total = torch.zeros((), device=leaf.device)
+    for states, targets in zip(leaf.split(LOSS_CHUNK), batch.targets[batch.scored].split(LOSS_CHUNK), strict=True):
+        loss = F.cross_entropy(model.logits(states).float(), targets, reduction="sum")
+        scaler.scale(loss / scored).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    hidden.backward(leaf.grad)  # type: ignore[no-untyped-call]
+    return total.item()
+
+
+def take_step(run: Run, config: TrainConfig, multiplier: float, loss: float) -> float:
+    """Clip the gradient, check it, move the weights; return the gradient's norm before clipping."""
+    for part in run.optimizer.parts:
+        run.scaler.unscale_(part)
+    grad_norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), config.clip))
+    overflowed = run.scaler.is_enabled() and not math.isfinite(grad_norm)  # float16 only: the scale is lowered, the step left out
+    if not (math.isfinite(loss) and (math.isfinite(grad_norm) or overflowed)):
+        raise Diverged(
+            f"step {run.step} diverged: loss {loss:.3f}, gradient norm {grad_norm:.3g}; "
+            "the last good state is kept, run again with a lower --lr and --restart"
+        )
+    run.optimizer.step(multiplier, run.scaler)
+    return grad_norm
+
+
+def judge(run: Run, held_out: HeldOut, config: TrainConfig, report: Report) -> None:
+    """Score the held-out text; keep the weights if they are the best; note when improvement has ended."""
+    bits_per_byte = evaluate(run.model, held_out, run.dtype).bits_per_byte
+    run.evaluated = run.step
+    if run.best is None or bits_per_byte < run.best.bits_per_byte:
+        weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in run.model.state_dict().items()}
+        run.best = Best(run.step, bits_per_byte, weights)
+        run.stale = 0
+    else:
+        run.stale += 1
+        if run.plateau is None and run.stale >= config.patience:
+            run.plateau = run.step
+    report.evaluated(run, bits_per_byte)
