@@ -65,7 +65,7 @@ class ModelConfig:
             raise ConfigError(
                 f"{self.heads} heads cannot share {self.kv_heads} key and value heads evenly; {nearest} can be shared"
             )
-        if self.head_size % 2:
+        if self.kind == "qwen3" and self.head_size % 2:
             raise ConfigError(
                 f"head_size {self.head_size} is odd, and rotary positions turn channels in pairs; "
                 f"{self.head_size + 1} is possible"
