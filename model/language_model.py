@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model.attention import Cache
 from model.config import ModelConfig
+from model.settings import Stage
 
 
 class LanguageModel(nn.Module, ABC):
@@ -20,6 +21,7 @@ class LanguageModel(nn.Module, ABC):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.stage: Stage | None = None  # whose layout of text it knows; `model.load` says, a new model knows none
 
     @abstractmethod
     def hidden(

@@ -1,0 +1,85 @@
+"""A trained model from its folder, ready to write.
+
+In: a run's folder or a stage's.  Out: the model, on a device, in a number format, and its tokenizer.
+"""
+
+import os
+from pathlib import Path
+
+from bpe import Tokenizer
+from model.errors import ModelError
+from model.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder, stage_of
+from model.hardware import pick_device, pick_dtype
+from model.language_model import LanguageModel
+from model.quantize import quantize as quantized
+from model.run import RunFolder
+from model.settings import STAGES, Stage
+
+LATEST_FIRST: tuple[Stage, ...] = ("finetune", "pretrain")
+
+
+def load(
+    folder: str | os.PathLike[str],
+    device: str | None = None,
+    dtype: str | None = None,
+    quantize: str | None = None,
+) -> tuple[LanguageModel, Tokenizer]:
+    """The model of a stage's folder, or of a run's (its finetune stage, else pretrain), and its tokenizer.
+
+    device: by default the best one here. dtype: "float32", "bfloat16" or "float16"; by default float32 on the CPU and
+    what the hardware multiplies fastest elsewhere. quantize: "int8" or "int4" (model/quantize.py).
+    Files that are not those the run recorded are refused. Raises a UserError that names what is wrong.
+    """
+    stage_folder = find_stage(folder)
+    where = pick_device(device)
+    number_format = pick_dtype("float32" if dtype is None and where.type == "cpu" else dtype, where)
+    RunFolder(stage_folder.parent).verify(*(stage_folder / name for name in (CONFIG, TOKENIZER, WEIGHTS)))
+    model, tok = load_folder(stage_folder, where, number_format)
+    if quantize is not None:
+        model = quantized(model, quantize)
+    stage = stage_of(stage_folder)
+    model.stage = stage if stage in STAGES else None
+    return model, tok
+
+
+def find_stage(folder: str | os.PathLike[str]) -> Path:
+    """The stage's folder that `load` would take. Raises ModelError when there is none."""
+    folder = Path(folder)
+    for candidate in (folder, *(folder / stage for stage in LATEST_FIRST)):
+        if _saved_at(candidate) is not None:
+            return candidate
+    if not folder.exists():
+        raise ModelError(
+            f"there is no folder {folder}; pass --run with a trained run, or type `make story` to train one"
+        )
+    if (folder / CONFIG).exists():
+        return folder  # a model's folder without weights: loading it says what is missing
+    raise ModelError(
+        f"{folder} has no trained stage yet; wait for its first save, "
+        f"or type python LLM-BPE.py --stage pretrain --run {folder}"
+    )
+
+
+def default_run(runs: str | os.PathLike[str] = "runs") -> Path:
+    """Below `runs`, the run named `story` if it has a trained stage, else the one that was saved last.
+
+    Raises ModelError when no run has one.
+    """
+    saved: dict[Path, float] = {}
+    for stage_folder in Path(runs).glob("*/*"):
+        if stage_folder.name in LATEST_FIRST and (at := _saved_at(stage_folder)) is not None:
+            saved[stage_folder.parent] = max(at, saved.get(stage_folder.parent, at))
+    if not saved:
+        raise ModelError(
+            f"there is no trained model below {Path(runs)}; type `make story` to train a small one in minutes, "
+            "or pass --run with a run's folder"
+        )
+    return max(saved, key=lambda run: (run.name == "story", saved[run], run.name))
+
+
+def _saved_at(stage_folder: Path) -> float | None:
+    """When the stage's weights were written, in seconds since the epoch; None where there are none to be read."""
+    try:
+        return (stage_folder / WEIGHTS).stat().st_mtime
+    except OSError:
+        return None

@@ -1,0 +1,199 @@
+"""From a prompt to a story, token by token.
+
+In: a model, its tokenizer, a prompt and how to sample.  Out: pieces of text as they come, and what is known at the end.
+
+    prompt ── layout ──> ids ── CachedContext ──> logits ── sampling ──> next id ── stream decoder ──> text
+                          ^                                                 │
+                          └─────────────────────────────────────────────────┘
+
+A finetuned model is given the prompt where it was in training, before <|story|>, and writes what follows; one that was
+only pretrained goes on with the prompt as the beginning of a text. Either stops at <|endoftext|>.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from bpe import Tokenizer
+from data.clean import normalise
+from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, body_start, max_header, prompt_tokens
+from model.errors import ConfigError, ModelError
+from model.language_model import LanguageModel
+from model.sampling import Sampling, next_token
+from model.settings import Stage
+
+MAX_TOKENS = 2_000  # about 1,500 words: nearly every story has ended before
+SEEDS = 2**63  # torch's generators take these without a sign
+
+
+def generate(
+    model: LanguageModel,
+    tok: Tokenizer,
+    prompt: str,
+    *,
+    max_tokens: int = MAX_TOKENS,
+    temperature: float = Sampling().temperature,
+    top_k: int = Sampling().top_k,
+    top_p: float = Sampling().top_p,
+    min_p: float = Sampling().min_p,
+    repeat_penalty: float = Sampling().repeat_penalty,
+    seed: int | None = None,
+    stage: Stage | None = None,
+) -> Iterator[str]:
+    """The pieces of a story as they are written: whole characters, never a special token. See Story for the arguments.
+
+    >>> for piece in generate(model, tok, "A man in a sinking ship", seed=1): print(piece, end="")  # doctest: +SKIP
+    """
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty)
+    return iter(Story(model, tok, prompt, sampling=sampling, max_tokens=max_tokens, seed=seed, stage=stage))
+
+
+class Story:
+    """A story that is written while it is iterated over; afterwards its fields say what came of it.
+
+    prompt: cleaned as the training texts were; special tokens in it are plain text. Empty: a story of the model's own
+    choosing. Of a prompt longer than half the context a finetuned model is given the beginning, of one longer than
+    the context a pretrained model sees the end: `prompt_cut`.
+    max_tokens: the story's, the prompt's and the end token not counted. Where the context is full the oldest text of
+    the story leaves it, and the prompt stays (data/layout.py).
+    seed: 0 to 2**63 - 1, by default chosen by chance; `seed` says which, and with it the same story comes again.
+    stage: which layout the model knows; by default what `load` found, else "finetune".
+    Raises ConfigError for impossible settings and ModelError for a tokenizer that is not the model's, when made.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tok: Tokenizer,
+        prompt: str,
+        *,
+        sampling: Sampling | None = None,
+        max_tokens: int = MAX_TOKENS,
+        seed: int | None = None,
+        stage: Stage | None = None,
+    ) -> None:
+        if max_tokens < 1:
+            raise ConfigError(f"max-tokens {max_tokens} leaves no room for a story; pass 1 or more")
+        if seed is not None and not 0 <= seed < SEEDS:
+            raise ConfigError(f"seed {seed} is not between 0 and 2**63 - 1; any number there will do")
+        if missing := set(SPECIAL_TOKENS) - tok.special_tokens.keys():
+            raise ModelError(
+                f"the tokenizer has no {', '.join(sorted(missing))}; use the one the model was trained with"
+            )
+        if tok.vocab_size != model.config.vocab_size:
+            raise ModelError(
+                f"the tokenizer has {tok.vocab_size:,} tokens and the model {model.config.vocab_size:,}; "
+                "use the one the model was trained with"
+            )
+        self.model, self.tok = model, tok
+        self.sampling = Sampling() if sampling is None else sampling
+        self.max_tokens = max_tokens
+        self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+        self.end = tok.special_tokens[END]
+        self.never = torch.tensor([tok.special_tokens[PROMPT], tok.special_tokens[STORY]])
+        self.not_first = torch.tensor([*self.never, self.end])  # no story is empty
+        self.beginning = ""  # text of the story that is given, not written
+        context = model.config.context
+        if (stage or model.stage or "finetune") == "finetune":
+            self.prompt = " ".join(normalise(prompt).split())  # the prompts it was trained on are single lines
+            self.start = prompt_tokens(tok, self.prompt, max_header(context))
+            self.header = len(self.start)
+            self.prompt_cut = self.start != prompt_tokens(tok, self.prompt)
+        else:
+            self.prompt = self.beginning = normalise(prompt).strip()  # a blank belongs to the token after it
+            self.start = [self.end, *tok.encode(self.prompt)]
+            self.header = 0
+            self.prompt_cut = len(self.start) > context
+        self.tokens: list[int] = []  # what was written, without the end token
+        self.text = ""
+        self.stopped: Literal["end", "length"] | None = None  # None: not finished, or broken off
+        self.seconds = 0.0  # from the first iteration to now
+
+    def __iter__(self) -> Iterator[str]:
+        """Write the story anew, piece by piece."""
+        started, decoder = time.perf_counter(), self.tok.stream()
+        self.tokens, self.text, self.stopped = [], self.beginning, None
+        if self.beginning:
+            yield self.beginning
+        for token in self.ids(CachedContext(self.model, self.header)):
+            if token == self.end:
+                self.stopped = "end"
+            else:
+                self.tokens.append(token)
+                if piece := decoder.push(token):
+                    self.text += piece
+                    yield piece
+            self.seconds = time.perf_counter() - started
+        self.stopped = self.stopped or "length"
+        if piece := decoder.finish():
+            self.text += piece
+            yield piece
+
+    def ids(self, context: "Context") -> Iterator[int]:
+        """The story's token ids as they are drawn: at most max_tokens, or the end token as the last."""
+        generator = torch.Generator().manual_seed(self.seed)
+        story: list[int] = []
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            while len(story) < self.max_tokens:
+                logits = context.logits([*self.start, *story]).cpu()
+                logits = logits.index_fill(0, self.never if story else self.not_first, -torch.inf)
+                token = next_token(logits, story, self.sampling, generator)
+                yield token
+                if token == self.end:
+                    return
+                story.append(token)
+        finally:
+            if was_training:
+                self.model.train()
+
+
+class Context(Protocol):
+    """What a model says of the next token, given all before it."""
+
+    def logits(self, tokens: list[int]) -> Tensor:
+        """(vocabulary,), float32, after `tokens`: the prompt's and the story's, from the very first."""
+
+
+class RecomputedContext:
+    """The definition: read the whole window anew for every token. Slow on purpose; the tests trust it."""
+
+    def __init__(self, model: LanguageModel, header: int) -> None:
+        self.model, self.header = model, header
+
+    @torch.inference_mode()
+    def logits(self, tokens: list[int]) -> Tensor:
+        start = body_start(len(tokens), self.header, self.model.config.context)
+        window = tokens[: self.header] + tokens[start:] if start else tokens
+        return self.model.logits(self.model.hidden(torch.tensor([window], device=self.model.device))[0, -1])
+
+
+class CachedContext:
+    """The same answers, fast: of every window each token is read once, and its keys and values are kept.
+
+    header: how many tokens at the start every window repeats. Given one token more than before, one token is read;
+    where the window moves (data/layout.py), half of it is read again: about one token more for each that is written.
+    """
+
+    def __init__(self, model: LanguageModel, header: int) -> None:
+        self.model, self.header = model, header
+        self.cache = model.new_cache(batch=1)
+        self.start = 0  # where the body of the window starts; 0 for the first window
+        self.read = 0  # how many of all tokens have been read
+
+    @torch.inference_mode()
+    def logits(self, tokens: list[int]) -> Tensor:
+        """`tokens` are those of the call before and at least one more."""
+        start = body_start(len(tokens), self.header, self.model.config.context)
+        unread = tokens[self.read :]
+        if start != self.start:
+            self.cache.reset()
+            unread = tokens[: self.header] + tokens[start:]
+        self.start, self.read = start, len(tokens)
+        hidden = self.model.hidden(torch.tensor([unread], device=self.model.device), cache=self.cache)
+        return self.model.logits(hidden[0, -1])

@@ -1,0 +1,245 @@
+"""Laws of writing a story: the cache never changes it, the context never ends it, its pieces are its text."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bpe import Tokenizer
+from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, max_header
+from model import generate
+from model.build import LanguageModel, build
+from model.config import ModelConfig, preset
+from model.errors import ConfigError, ModelError
+from model.sampling import Sampling
+from model.story import CachedContext, RecomputedContext, Story
+
+CONTEXT = 24
+TEXT = "the ship sank and the man swam to the shore, where the woman held the child; naïve snow ☃ fell — the end. " * 3
+TOK = Tokenizer.train([TEXT], vocab_size=300, special_tokens=SPECIAL_TOKENS)
+
+
+def random_model(kind: str = "qwen3", seed: int = 0) -> LanguageModel:
+    """Weights far from zero everywhere, so that every part of the model has a say in every logit."""
+    torch.manual_seed(seed)
+    sizes = {"layers": 2, "width": 64, "heads": 2, "context": CONTEXT, "vocab_size": TOK.vocab_size}
+    config = (
+        preset("classic", **sizes, hidden=96)
+        if kind == "classic"
+        else ModelConfig(**sizes, kv_heads=1, hidden=96, head_size=32)
+    )
+    model = build(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+MODELS = {kind: random_model(kind) for kind in ("qwen3", "classic")}
+MODEL = MODELS["qwen3"]
+
+prompts = st.one_of(st.text(alphabet="the shipman☃ï—", max_size=60), st.text(max_size=8))
+samplings = st.sampled_from(
+    [
+        Sampling(temperature=0),
+        Sampling(),
+        Sampling(temperature=2, min_p=0, repeat_penalty=1),
+        Sampling(top_k=20, top_p=0.9),
+    ]
+)
+
+
+def only_this_comes(model: LanguageModel, token: int) -> LanguageModel:
+    """Make the model give `token` the best logit always."""
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(*hidden.shape[:-1], TOK.vocab_size).index_fill(-1, torch.tensor([token]), 50.0)
+
+    model.logits = logits
+    return model
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(MODELS)),
+    stage=st.sampled_from(["pretrain", "finetune"]),
+    prompt=prompts,
+    sampling=samplings,
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_the_cache_never_changes_a_story_however_often_the_context_is_full(kind, stage, prompt, sampling, seed):
+    story = Story(MODELS[kind], TOK, prompt, sampling=sampling, max_tokens=3 * CONTEXT, seed=seed, stage=stage)
+    cached = list(story.ids(CachedContext(story.model, story.header)))
+    assert cached == list(story.ids(RecomputedContext(story.model, story.header)))
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+@pytest.mark.parametrize("header", [0, 3, CONTEXT // 2])
+def test_cached_logits_are_those_of_reading_everything_anew(kind, header):
+    tokens = torch.randint(TOK.vocab_size, (5 * CONTEXT,), generator=torch.Generator().manual_seed(header)).tolist()
+    cached, recomputed = CachedContext(MODELS[kind], header), RecomputedContext(MODELS[kind], header)
+    for length in range(max(1, header), len(tokens)):
+        torch.testing.assert_close(
+            cached.logits(tokens[:length]), recomputed.logits(tokens[:length]), atol=1e-4, rtol=0
+        )
+
+
+def test_a_story_longer_than_the_context_keeps_the_prompt_in_view():
+    """With a window that forgot its header, the first logits past the context would not depend on the prompt."""
+    story = Story(MODEL, TOK, "the ship", seed=0)
+    tokens = [*story.start, *([ord("a")] * 3 * CONTEXT)]
+    other = [*story.start[:2], ord("z"), *tokens[3:]]
+    contexts = [CachedContext(MODEL, story.header) for _ in range(2)]
+    assert not torch.allclose(contexts[0].logits(tokens), contexts[1].logits(other))
+
+
+@settings(max_examples=20, deadline=None)
+@given(prompt=prompts, sampling=samplings, seed=st.integers(0, 99), stage=st.sampled_from(["pretrain", "finetune"]))
+def test_the_pieces_joined_are_the_story_and_hold_no_special_token(prompt, sampling, seed, stage):
+    story = Story(MODEL, TOK, prompt, sampling=sampling, max_tokens=40, seed=seed, stage=stage)
+    pieces = list(story)
+    assert "".join(pieces) == story.text == story.beginning + TOK.decode(story.tokens)
+    assert not {TOK.special_tokens[name] for name in SPECIAL_TOKENS} & set(story.tokens)
+    assert 1 <= len(story.tokens) <= 40
+    assert (story.stopped == "length") == (len(story.tokens) == 40)
+    assert all(pieces)
+
+
+def test_a_character_of_several_tokens_comes_as_one_piece():
+    snowman = iter([*"☃é".encode(), TOK.special_tokens[END]])
+    story = Story(MODEL, TOK, "", sampling=Sampling(temperature=0), seed=0)
+
+    class Script:
+        def logits(self, tokens):
+            return torch.zeros(TOK.vocab_size).index_fill(0, torch.tensor([next(snowman)]), 1.0)
+
+    story.ids = lambda _: Story.ids(story, Script())
+    assert list(story) == ["☃", "é"]
+    assert story.stopped == "end"
+    assert story.tokens == list("☃é".encode())
+
+
+def test_a_story_that_is_cut_within_a_character_ends_in_a_replacement_character():
+    model = only_this_comes(random_model(), 0xC3)
+    assert "".join(generate(model, TOK, "", max_tokens=1)) == "\ufffd"
+
+
+def test_generate_gives_the_pieces_of_the_story_with_the_same_settings():
+    options = {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repeat_penalty": 1.3}
+    story = Story(MODEL, TOK, "the man", sampling=Sampling(**options), max_tokens=30, seed=4, stage="pretrain")
+    assert list(generate(MODEL, TOK, "the man", **options, max_tokens=30, seed=4, stage="pretrain")) == list(story)
+
+
+def test_one_seed_is_one_story_and_another_seed_another():
+    first, again, other = ("".join(generate(MODEL, TOK, "the man", max_tokens=30, seed=seed)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_seed_chosen_by_chance_is_told_and_repeats_the_story():
+    story = Story(MODEL, TOK, "the man", max_tokens=20)
+    assert "".join(story) == "".join(generate(MODEL, TOK, "the man", max_tokens=20, seed=story.seed))
+    assert story.seed != Story(MODEL, TOK, "the man").seed
+
+
+def test_a_story_written_again_is_the_same_and_counted_anew():
+    story = Story(MODEL, TOK, "the man", max_tokens=20, seed=3)
+    assert list(story) == list(story)
+    assert len(story.tokens) <= 20
+
+
+def test_a_story_ends_where_the_model_says_so_but_is_never_empty():
+    story = Story(only_this_comes(random_model(), TOK.special_tokens[END]), TOK, "the man", seed=0)
+    list(story)
+    assert story.stopped == "end"
+    assert len(story.tokens) == 1
+
+
+@pytest.mark.parametrize("name", [PROMPT, STORY])
+def test_the_tokens_of_the_layout_are_never_written_however_likely(name):
+    story = Story(only_this_comes(random_model(), TOK.special_tokens[name]), TOK, "the man", max_tokens=9, seed=0)
+    list(story)
+    assert TOK.special_tokens[name] not in story.tokens
+    assert len(story.tokens) == 9
+
+
+def test_each_stage_is_given_the_prompt_as_in_its_training():
+    end, prompt, story = (TOK.special_tokens[name] for name in (END, PROMPT, STORY))
+    assert Story(MODEL, TOK, "the ship").start == [end, prompt, *TOK.encode("the ship"), story]
+    pretrained = Story(MODEL, TOK, "the ship ", stage="pretrain", max_tokens=5, seed=0)
+    assert pretrained.start == [end, *TOK.encode("the ship")]
+    assert "".join(pretrained).startswith("the ship")
+
+
+def test_the_stage_is_the_models_own_unless_said_otherwise():
+    model = random_model()
+    model.stage = "pretrain"
+    assert Story(model, TOK, "the ship").beginning == "the ship"
+    assert Story(model, TOK, "the ship", stage="finetune").beginning == ""
+
+
+def test_a_prompt_is_cleaned_as_the_training_texts_were():
+    assert Story(MODEL, TOK, "  “The man’s\n ship”… ").prompt == '"The man\'s ship"...'
+    assert Story(MODEL, TOK, "“One”\n\nTwo \n", stage="pretrain").prompt == '"One"\n\nTwo'
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+@pytest.mark.parametrize("name", SPECIAL_TOKENS)
+def test_special_tokens_in_a_prompt_are_plain_text(stage, name):
+    plain, given_name = (Story(MODEL, TOK, prompt, stage=stage).start for prompt in ("the man", f"the man {name}"))
+    special = set(TOK.special_tokens.values())
+    assert [token for token in plain if token in special] == [token for token in given_name if token in special]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_an_empty_prompt_gives_a_story(stage):
+    for prompt in ("", " \n"):
+        story = Story(MODEL, TOK, prompt, max_tokens=5, seed=1, stage=stage)
+        assert "".join(story) == story.text != ""
+        assert not story.prompt_cut
+
+
+def test_a_prompt_longer_than_the_context_is_shortened_and_said_to_be():
+    long = "the man swam " * 20
+    finetuned, pretrained = (
+        Story(MODEL, TOK, long, max_tokens=30, seed=1, stage=stage) for stage in ("finetune", "pretrain")
+    )
+    for story in (finetuned, pretrained):
+        assert story.prompt_cut
+        assert len("".join(story)) > 0
+    assert len(finetuned.start) == max_header(CONTEXT)
+    assert finetuned.start[-1] == TOK.special_tokens[STORY]
+    assert not Story(MODEL, TOK, "the man").prompt_cut
+
+
+def test_a_model_in_training_writes_without_dropout_and_goes_on_in_training():
+    model = random_model()
+    expected = "".join(generate(model, TOK, "the man", max_tokens=20, seed=1))
+    with_dropout = build(model.config, dropout=0.9)
+    with_dropout.load_state_dict(model.state_dict())
+    with_dropout.train()
+    assert "".join(generate(with_dropout, TOK, "the man", max_tokens=20, seed=1)) == expected
+    assert with_dropout.training
+
+
+@pytest.mark.parametrize("max_tokens", [0, -3])
+def test_room_for_no_token_is_refused(max_tokens):
+    with pytest.raises(ConfigError, match=f"max-tokens {max_tokens}"):
+        generate(MODEL, TOK, "the man", max_tokens=max_tokens)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ConfigError, match=f"seed {seed}"):
+        generate(MODEL, TOK, "the man", seed=seed)
+
+
+def test_impossible_settings_are_refused_before_anything_is_written():
+    with pytest.raises(ConfigError, match="temperature"):
+        generate(MODEL, TOK, "the man", temperature=-1)
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused():
+    with pytest.raises(ModelError, match="has no <|endoftext|>".replace("|", r"\|")):
+        generate(MODEL, Tokenizer.train([TEXT], vocab_size=300), "the man")
+    with pytest.raises(ModelError, match="290 tokens and the model 300"):
+        generate(MODEL, Tokenizer.train([TEXT], vocab_size=290, special_tokens=SPECIAL_TOKENS), "the man")
