@@ -1,0 +1,76 @@
+"""The spelling of the Penn Treebank, undone.
+
+In: text that a tokenizer took apart, wholly or by half: "`` Do n't , '' he said ( twice ) .".  Out: the same as people
+write it. The WritingPrompts data set is stored in this spelling, the Penn Treebank's (Marcus et al. 1993) as NLTK's
+word_tokenize makes it. A text that shows no sign of it comes back as it was.
+"""
+
+import re
+
+_SIGN = re.compile(r"``|''|-[LR][RSC]B-|\w n't\b|\w '(?:s|re|ve|ll|m|d)\b|\b(?:gon na|got ta|wan na)\b", re.IGNORECASE)
+_SPACED_MARK = re.compile(r"(?<=\S) [.,!?;:]+(?=\s|$)")
+_ATTACHED_MARK = re.compile(r"(?<=\w)[.,!?;:]+(?=[\s\"'”’)*]|$)")
+
+_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+_RULES = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"(?<=\w) (n't|'(?:s|re|ve|ll|m|d))\b", r"\1"),
+        (r"\b(gon|wan) (na)\b|\b(got) (ta)\b|\b(can) (not)\b|\b(gim|lem) (me)\b", r"\1\2\3\4\5\6\7\8"),
+        (r"(?<!\w)('t) (is|was|were|will|would)\b", r"\1\2"),
+        (r"(?<=\S) +([.,!?;:%]+)(?=[\s\"')\]}]|$)", r"\1"),
+        (r"([(\[{]) +", r"\1"),
+        (r" +([)\]}])", r"\1"),
+        (r"(?<!\S)([$£€#]) (?=\d)", r"\1"),
+        (r"(?<=\w) '(?=[\s.,!?;:]|$)", "'"),  # a plural's apostrophe, or the end of a single-quoted word
+        (r"(?<=[.,!?;:])'(?=\w)", " '"),  # the start of one, pulled to the word before it
+        (r"(?<=\w)'(?!(?:all|am|clock|em|er|[a-z])\b)(?=\w{2,}[^'\n]*\w[.,!?]?'(?:\W|$))(?!re\b|ve\b|ll\b)", " '"),
+    )
+)
+_QUOTE = re.compile(r"( *)(``|''|\")( *)")
+
+
+def detokenise(text: str) -> str:
+    """The text in ordinary spelling where it is tokenised, else the same text. In: what `normalise` gives.
+
+    Tokenised is what has a sign of its own (a pair of backticks or apostrophes as a quote, `do n't`, `it 's`, `gon na`,
+    `-LRB-`), or more punctuation marks after a blank than after a word.
+    """
+    if not _is_tokenised(text):
+        return text
+    for written, bracket in _BRACKETS.items():
+        text = text.replace(written, bracket)
+    lines = (re.sub(r" {2,}", " ", line).strip() for line in text.split("\n"))
+    return "\n".join(map(_line, lines))
+
+
+def _is_tokenised(text: str) -> bool:
+    if _SIGN.search(text):
+        return True
+    spaced = len(_SPACED_MARK.findall(text))
+    return spaced > 0 and spaced > len(_ATTACHED_MARK.findall(text))
+
+
+def _line(line: str) -> str:
+    for pattern, replacement in _RULES:
+        line = pattern.sub(replacement, line)
+    return _with_quotes(line)
+
+
+def _with_quotes(line: str) -> str:
+    """The line with straight double quotes, each pressed to what it opens or closes; they alternate within a line."""
+    is_open = False
+
+    def spelled(match: re.Match[str]) -> str:
+        nonlocal is_open
+        before, mark, after = match.groups()
+        at_start, at_end = match.start() == 0, match.end() == len(line)
+        follows_word = not before and not at_start and line[match.start() - 1] not in "([{—-*_"
+        if mark != "``" and (is_open or at_end or (follows_word and after)):
+            is_open = False
+            next_is_word = not at_end and line[match.end()].isalnum()
+            return '"' + (" " if after or next_is_word else "")
+        is_open = True
+        return (" " if before or follows_word else "") + '"'
+
+    return _QUOTE.sub(spelled, line).strip()
