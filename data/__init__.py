@@ -8,11 +8,6 @@
     layout.py            a document or a pair -> token ids
     tokens.py            streams of them -> token files      batches.py: token files -> batches of a step
 
-Imports bpe, and no torch.
+A run starts at `data.sources.text_source` and `data.sources.pair_source`. Nothing is imported here, so that
+`python -m data.gutenberg` starts with its own module fresh. The package imports bpe, and no torch.
 """
-
-from data.documents import Document, Pair, Split
-from data.errors import DataError
-from data.sources import PairSource, TextSource, pair_source, text_source
-
-__all__ = ["DataError", "Document", "Pair", "PairSource", "Split", "TextSource", "pair_source", "text_source"]

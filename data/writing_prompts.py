@@ -96,8 +96,7 @@ def read_pairs(source: Path, target: Path) -> Iterator[Pair]:
         if prompt is None or story is None:
             short, long = (source, target) if prompt is None else (target, source)
             raise DataError(
-                f"{short} ends after {number - 1:,} lines and {long} goes on; line n of one belongs to line n of the other,"
-                " so get both again"
+                f"{short} ends after {number - 1:,} lines and {long} goes on; their lines belong together, so get both again"
             )
         pairs = number
         pair = pair_of(prompt, story)
