@@ -168,11 +168,6 @@ def _check_belonging(
     folder: Path, found: Mapping[str, Any], config: ModelConfig, tok: Tokenizer, metadata: Mapping[str, str]
 ) -> None:
     """Refuse files that were not written together, as far as they say where they belong."""
-    if config.vocab_size != tok.vocab_size:
-        raise ModelError(
-            f"{folder / CONFIG} describes a model of {config.vocab_size:,} tokens, {folder / TOKENIZER} has "
-            f"{tok.vocab_size:,}; put the tokenizer there that the model was trained with"
-        )
     ours = _our_part(found)
     for name, fingerprint in ((WEIGHTS, metadata.get("tokenizer")), (CONFIG, ours.get("tokenizer"))):
         if fingerprint not in (None, tok.fingerprint):
@@ -180,6 +175,11 @@ def _check_belonging(
                 f"{folder / name} belongs to tokenizer {fingerprint}, {folder / TOKENIZER} is {tok.fingerprint}: "
                 "the same ids would mean other text; put the tokenizer back, or train the stage again"
             )
+    if config.vocab_size != tok.vocab_size:
+        raise ModelError(
+            f"{folder / CONFIG} describes a model of {config.vocab_size:,} tokens, {folder / TOKENIZER} has "
+            f"{tok.vocab_size:,}; put the tokenizer there that the model was trained with"
+        )
     described = config_fingerprint(config, ours.get("stage", ""))
     if metadata.get("config", described) != described:
         raise ModelError(

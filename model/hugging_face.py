@@ -114,8 +114,9 @@ def read_config(found: Mapping[str, Any], path: object) -> ModelConfig:
     kind = kinds[model_type]
     if kind == "qwen3":
         wrong = {key: found[key] for key, value in FIXED.items() if found.get(key, value) != value}
-        if rope.get("rope_type", "default") != "default":
-            wrong["rope_type"] = rope["rope_type"]
+        rope_type = rope.get("rope_type", rope.get("type", "default"))
+        if rope_type != "default":
+            wrong["rope_type"] = rope_type
         if wrong:
             values = ", ".join(f"{key} {value!r}" for key, value in wrong.items())
             raise ModelError(
