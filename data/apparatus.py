@@ -21,14 +21,14 @@ from data.errors import DataError
 from data.unwrap import Block, blocks_of, is_rule
 
 
-class Uncertain(DataError):
+class Uncertain(DataError):  # noqa: N818 (callers read it as the word it is)
     """A marked Project Gutenberg file in which the book cannot be told from what is around it."""
 
 
 _BRACKETED = re.compile(
     r"\[[\s*_]*(?:illustrations?|transcribers?|transcriptions?|footnotes?|sidenotes?|music|blank\s+page|decorations?|"
     r"decorative|frontispiece|headpiece|tailpiece|ornaments?|TN)\b[^\w\]]*|\[(?:pg|page|p\.)[\s.]*[\divxlc]+\]",
-    re.I,
+    re.IGNORECASE,
 )
 _LONGEST_BRACKET = 6_000  # characters
 _REFERENCE = re.compile(r"[ \t]?\[(?:[A-Z]|\d{1,3})\]")
@@ -36,35 +36,36 @@ _NOTE = re.compile(
     r"\W*(?:original\s+)?(?:transcribers?|transcription)[’']?s?[’']?\s+(?:end\s*)?notes?\b\W*"
     r"|\W*notes?\s+(?:on|to|about)\s+(?:the|this)\s+(?:e-?text|e-?book|electronic|transcription)\b"
     r"|\W*note:\s+project\s+gutenberg\b",
-    re.I,
+    re.IGNORECASE,
 )
 _OF_EDITING = re.compile(
-    r"transcri|\be-?text|\be-?book|spelling|punctuation|hyphenat|typograph|typesett|misprint|printer[’']?s[’']? error|italic|"
+    r"transcri|\be-?text|\be-?book|spelling|punctuation|hyphenat|typograph|typesett|misprint|italic|"
+    r"printer[’']?s[’']? error|"
     r"underscore|\bcorrect(?:ed|ion)|inconsisten|gutenberg|proofread|\bhtml\b|substitut|scann|unicode|\bascii\b|"
     r"\boriginal\s+(?:text|edition|spelling|book|publication|print|page)|page\s+(?:numbers?|images?)|public\s+domain|"
     r"copyright",
-    re.I,
+    re.IGNORECASE,
 )
 _CREDIT = re.compile(
     r"\W*(?:this\s+)?(?:(?:updated|first|html|e-?text|e-?book|file|edition|version)\s+)*(?:was\s+|is\s+)?(?:first\s+)?"
     r"(?:produced|prepared|transcribed|scanned|digiti[sz]ed|proofed|proofread|typed|keyed|entered|converted|created|posted)"
     r"(?:(?:\s*,\s*|\s+and\s+|\s*&\s*)+\w+)*\s*(?::|by\b|from\b|for\b|in\b)|\W*credits:|\W*produced\s+by\b",
-    re.I,
+    re.IGNORECASE,
 )
 _WEB = re.compile(
     r"https?:|www\.|\w@\w+\.\w|pgdp|internet\s+archive|google\s+books|hathitrust|distributed\s+proofread|generously\s+made|"
     r"project\s+gutenberg|made\s+available\s+by",
-    re.I,
+    re.IGNORECASE,
 )
-_CONTENTS = re.compile(r"\W*(?:table\s+of\s+)?contents\W*(?:page\W*)?", re.I)
-_PICTURES = re.compile(r"\W*(?:list\s+of\s+|the\s+)*illustrations\W*(?:page\W*)?", re.I)
+_CONTENTS = re.compile(r"\W*(?:table\s+of\s+)?contents\W*(?:page\W*)?", re.IGNORECASE)
+_PICTURES = re.compile(r"\W*(?:list\s+of\s+|the\s+)*illustrations\W*(?:page\W*)?", re.IGNORECASE)
 _IMPRINT = re.compile(
     r"\W*(?:printed\s+(?:in|by|and)|published\s+(?:in|by)|first\s+published|copyright|all\s+rights\s+reserved|\d{4}\W*$)"
     r"|.*\b(?:publishers?|publishing|&\s*co|&\s*sons|and\s+company|limited|ltd|press|library|bibliothek|illustrated\s+by|"
     r"with\s+illustrations)\b|\W*vol(?:ume|\.)\s*[ivxlc\d]+\W*$|\W*(?:london|new\s+york|boston|edinburgh)\b[\W\d]*$",
-    re.I,
+    re.IGNORECASE,
 )
-_CLOSING = re.compile(r"\W*(?:the\s+end|finis|end)\W*", re.I)
+_CLOSING = re.compile(r"\W*(?:the\s+end|finis|end)\W*", re.IGNORECASE)
 _LABEL = re.compile(r"(?:(?:chapter|book|part|letter|stave|volume)\s+)?(?:\d+|[ivxlc]+)\s+(?=\w)")
 _NEAR = 12  # blocks at each end in which credits stand
 _BEFORE_TITLE = 20  # lines
@@ -108,7 +109,7 @@ def _without_brackets(text: str) -> str:
     text = "".join((*pieces, text[at:]))
     if footnotes:
         text = _REFERENCE.sub("", text)
-        text = re.sub(r"^\W*footnotes?\W*$", "", text, flags=re.I | re.M)
+        text = re.sub(r"^\W*footnotes?\W*$", "", text, flags=re.IGNORECASE | re.MULTILINE)
     return text
 
 
@@ -196,7 +197,10 @@ def _without_list(blocks: list[Block], heading: re.Pattern[str]) -> list[Block]:
 def _end_of_list(blocks: Sequence[Block]) -> int | None:
     """How many blocks a list of chapters has, None if that is not certain."""
     entries = [
-        line for block in blocks[:6] for line in block.lines if not re.fullmatch(r"\W*(?:chapter|page|\W)*", line, re.I)
+        line
+        for block in blocks[:6]
+        for line in block.lines
+        if not re.fullmatch(r"\W*(?:chapter|page|\W)*", line, re.IGNORECASE)
     ]
     for entry in entries[:3]:
         for i, block in enumerate(blocks[1:_LONGEST_CONTENTS], 1):
@@ -213,7 +217,7 @@ def _end_of_list(blocks: Sequence[Block]) -> int | None:
 
 
 def _is_heading_of(block: Block, entry: str) -> bool:
-    """Whether a block repeats an entry of the table of contents, wholly or (at least two words of it) from its start."""
+    """Whether a block repeats an entry of the table of contents, wholly or with its first two or more words."""
     entry, heading = _words(re.sub(r"[\s.]+\d+\s*$", "", entry)), _words(block.text)
     if not heading:
         return False
@@ -224,7 +228,7 @@ def _is_heading_of(block: Block, entry: str) -> bool:
 
 def _without_imprint(blocks: list[Block]) -> list[Block]:
     """Take off short blocks that name publisher, place or year between the title and the contents or first chapter."""
-    chapter = re.compile(r"\W*(?:chapter|book|part|volume)\b", re.I)
+    chapter = re.compile(r"\W*(?:chapter|book|part|volume)\b", re.IGNORECASE)
     bounds = (i for i, block in enumerate(blocks) if _CONTENTS.fullmatch(block.lines[0]) or chapter.match(block.text))
     end = min(next(bounds, 0), _NEAR)
     return [

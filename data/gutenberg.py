@@ -1,8 +1,8 @@
 """Project Gutenberg files -> the book alone.
 
-In: a file as Project Gutenberg distributes it (any age), as bytes or as text.  Out: the book's own words, from its title
-or first chapter to its last sentence, one paragraph a line, one blank line between paragraphs (verse and tables keep
-their line breaks; data/unwrap.py). `python -m data.gutenberg FILE` prints it.
+In: a file as Project Gutenberg distributes it (any age), as bytes or as text.  Out: the book's own words, from its
+title or first chapter to its last sentence, one paragraph a line, one blank line between paragraphs (verse and tables
+keep their line breaks; data/unwrap.py). `python -m data.gutenberg FILE` prints it.
 
 What goes: everything before the start marker and from the end marker on (1990s "SMALL PRINT" files and later ones,
 markers wrapped over lines too), and inside the book what data/apparatus.py lists: credits, transcribers' notes,
@@ -22,23 +22,30 @@ from data import apparatus, unwrap
 from data.apparatus import Uncertain
 from data.errors import DataError
 
-_START = re.compile(r"^[^\w\n]*START\s+OF\s+TH(?:E|IS)\s+PROJECT\s+GUTENBERG\s+E-?(?:BOOK|TEXT)\b", re.I | re.M)
-_SMALL_PRINT = re.compile(r"^[^\w\n]*END[\s*]*THE\s+SMALL\s+PRINT!?", re.I | re.M)
-_END = re.compile(r"^[^\w\n]*(?:this\s+is\s+)?(?:the\s+)?end\s+of\s+(?:th(?:e|is)\s+)?project\s+gutenberg", re.I | re.M)
+_START = re.compile(
+    r"^[^\w\n]*START\s+OF\s+TH(?:E|IS)\s+PROJECT\s+GUTENBERG\s+E-?(?:BOOK|TEXT)\b", re.IGNORECASE | re.MULTILINE
+)
+_SMALL_PRINT = re.compile(r"^[^\w\n]*END[\s*]*THE\s+SMALL\s+PRINT!?", re.IGNORECASE | re.MULTILINE)
+_END = re.compile(
+    r"^[^\w\n]*(?:this\s+is\s+)?(?:the\s+)?end\s+of\s+(?:th(?:e|is)\s+)?project\s+gutenberg",
+    re.IGNORECASE | re.MULTILINE,
+)
 _HEADER = re.compile(
     r"^[^\w\n]*(?:the\s+)?project\s+gutenberg(?:['’]s|\s+(?:e-?text|e-?book|edition))\b"
     r"|^[^\w\n]*START[\s:*]*(?:FULL\s+LICENSE|THE\s+SMALL\s+PRINT)",
-    re.I | re.M,
+    re.IGNORECASE | re.MULTILINE,
 )
-_TITLE = re.compile(r"^Title:[ \t]*(\S[^\n]*)", re.M)
+_TITLE = re.compile(r"^Title:[ \t]*(\S[^\n]*)", re.MULTILINE)
 _TITLE_BEFORE_1998 = re.compile(
-    r"project\s+gutenberg\s+e-?(?:text|book)\s+of:?\s+([^\n*]+?)(?:,?\s+by\s|\*|$)", re.I | re.M
+    r"project\s+gutenberg\s+e-?(?:text|book)\s+of:?\s+([^\n*]+?)(?:,?\s+by\s|\*|$)", re.IGNORECASE | re.MULTILINE
 )
-_CHARSET = re.compile(rb"character set encoding:[ \t]*(iso[- ]?(?:latin|8859)[- ]1|(?:windows|cp)-?1252)\b", re.I)
+_CHARSET = re.compile(
+    rb"character set encoding:[ \t]*(iso[- ]?(?:latin|8859)[- ]1|(?:windows|cp)-?1252)\b", re.IGNORECASE
+)
 _LEFT = re.compile(
     r"project\s+gutenberg|gutenberg(?:-tm|™|\.org|\.net)|\be-?(?:text|book)s?\b|transcribers?['’]?s?['’]?\s+notes?"
     r"|distributed\s+proofread|pgdp|https?://|\bwww\.|\[\s*illustration|\[\s*footnote",
-    re.I,
+    re.IGNORECASE,
 )
 _MARKER_LENGTH = 400  # characters: the longest title in a marker
 _BETWEEN_ENDS = 600  # characters: "End of Project Gutenberg's X" and "*** END OF ..." stand together

@@ -21,6 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _DIVIDED = re.compile(r"([^\W\d_]+)-$")
@@ -29,6 +30,7 @@ _RULE = re.compile(r"\s*[-=_~+|\s]{4,}")
 _COLUMNS = re.compile(r"\S {3,}\S")
 _OPENING = "\"'“‘([_*—-"
 _FULL = 0.6  # of the width: a line this long that goes on with a small letter is wrapped, however loosely
+_SLIPS = 3  # columns: even a strictly wrapped book has a few lines that could have held one short word more
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,14 @@ def is_rule(line: str) -> bool:
 
 def measure(blocks: Sequence[Block]) -> Wrapping:
     """The wrapping of a book, from its breaks before a small letter; the usual one when there are under 20 of them."""
-    pairs = [pair for block in blocks for pair in zip(block.lines, block.lines[1:], strict=False)]
+    pairs = [pair for block in blocks for pair in pairwise(block.lines)]
     pairs = [(line, following) for line, following in pairs if _goes_on(following)]
     if len(pairs) < 20:
         return Wrapping()
     lengths = sorted(len(line) for line, _ in pairs)
     width = lengths[len(lengths) * 99 // 100]
     spare = sorted(Wrapping(width).spare(line, following) for line, following in pairs)
-    return Wrapping(width, min(max(spare[len(spare) * 97 // 100], 0), width // 4))
+    return Wrapping(width, min(max(spare[len(spare) * 97 // 100], _SLIPS), width // 4))
 
 
 def paragraphs(blocks: Sequence[Block]) -> list[str]:
@@ -106,7 +108,7 @@ def paragraphs(blocks: Sequence[Block]) -> list[str]:
 
 def _meant_breaks(lines: Sequence[str], wrapping: Wrapping) -> list[bool]:
     """For every break of a block: was it meant by the writer?"""
-    pairs = list(zip(lines, lines[1:], strict=False))
+    pairs = list(pairwise(lines))
     fits = [wrapping.spare(line, following) > wrapping.looseness for line, following in pairs]
     if len(pairs) >= 2 and 2 * sum(fits) >= len(pairs) and all(_begins(following) for _, following in pairs):
         return [True] * len(pairs)
