@@ -49,8 +49,8 @@ class Window(NamedTuple):
 
 def document_tokens(tok: Tokenizer, text: str) -> Ids:
     """The ids of a document, an array of `tok.dtype`: END, the text, END; the text's first token follows an END."""
-    end = tok.special_tokens[END]
-    return np.concatenate([[end], tok.encode_to_array(text), [end]], dtype=tok.dtype)
+    end = np.array([tok.special_tokens[END]], tok.dtype)
+    return np.concatenate([end, tok.encode_to_array(text), end])
 
 
 def prompt_tokens(tok: Tokenizer, prompt: str, max_tokens: int | None = None) -> list[int]:
@@ -65,8 +65,8 @@ def prompt_tokens(tok: Tokenizer, prompt: str, max_tokens: int | None = None) ->
 
 def pair_tokens(tok: Tokenizer, prompt: str, story: str) -> Ids:
     """The ids of a pair, an array of `tok.dtype`: its prompt's (`prompt_tokens`, uncut), the story's, END."""
-    header, end = prompt_tokens(tok, prompt), tok.special_tokens[END]
-    return np.concatenate([header, tok.encode_to_array(story), [end]], dtype=tok.dtype)
+    header, end = prompt_tokens(tok, prompt), [tok.special_tokens[END]]
+    return np.concatenate([np.array(header, tok.dtype), tok.encode_to_array(story), np.array(end, tok.dtype)])
 
 
 def max_header(context: int) -> int:

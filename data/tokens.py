@@ -72,7 +72,8 @@ class Manifest:
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} does not describe a token file; delete it and prepare the text again") from error
         sizes = (manifest.documents, manifest.tokens, manifest.bytes)
-        if manifest.kind not in get_args(Kind) or not all(isinstance(size, int) for size in sizes):
+        known = manifest.kind in get_args(Kind) and manifest.dtype in ("uint16", "uint32")
+        if not known or not all(isinstance(size, int) for size in sizes):
             raise DataError(f"{path} does not describe a token file; delete it and prepare the text again")
         if manifest.version != VERSION:
             raise DataError(
