@@ -59,4 +59,6 @@ def load_checkpoint(path: Path, run: Run) -> None:
         run.earlier_seconds, run.started = state["seconds"], time.monotonic()
     except Exception as error:  # torch and pickle raise many kinds for damaged files; all mean the same to the user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path} cannot be used to go on ({reason[:120]}); pass --restart to train this stage anew") from error
+        raise ModelError(
+            f"{path} cannot be used to go on ({reason[:120]}); pass --restart to train this stage anew"
+        ) from error

@@ -26,12 +26,14 @@ def pick_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises AssertionError when built without CUDA
-        raise ModelError(f"no device {name!r} here; this machine has {', '.join(_present())}: pass --device {_present()[0]}") from error
+        raise ModelError(
+            f"no device {name!r} here; this machine has {', '.join(_present())}: pass --device {_present()[0]}"
+        ) from error
     return device
 
 
 def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """The format of matrix products: by name, else bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32.
+    """The format of matrix products: by name, or bfloat16 where the hardware has it, float16 on older GPUs, float32.
 
     Weights, gradients and sums stay float32 whatever is picked. Raises ModelError for an unknown name.
     """

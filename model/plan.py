@@ -1,7 +1,7 @@
 """What to train, for how long, and why: said before it begins.
 
-In: a request, a device.  Out: a Plan. With --minutes the machine is measured for some seconds, and the largest preset it
-can train well in that time is chosen. All times are in seconds.
+In: a request, a device.  Out: a Plan. With --minutes the machine is measured for some seconds, and the largest preset
+it can train well in that time is chosen. All times are in seconds.
 """
 
 import time
@@ -14,16 +14,21 @@ import torch
 from data.batches import Batch
 from model.build import build
 from model.config import PRESETS, ModelConfig
-from model.hardware import DTYPES, dtype_name, pick_dtype
+from model.hardware import dtype_name, pick_dtype
 from model.optimizer import Optimizer
 from model.request import Request, Settings, asked_shape, train_config
-from model.settings import STAGES, Limit, Stage, TrainConfig
+from model.settings import Limit, Stage, TrainConfig
 from model.train import Run, accumulate_gradients, take_step
 
 DEFAULT_PRESET = "story"
-DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}  # without a limit, on a machine without a GPU
+DEFAULT_SECONDS: dict[Stage, float] = {
+    "pretrain": 1200.0,
+    "finetune": 600.0,
+}  # without a limit, on a machine without a GPU
 CANDIDATES = ("nano", "micro", "small", "medium", "story", "large")  # from small to large
-TOKENS_PER_PARAMETER = 1.2  # fewer training tokens than this for each parameter, and a smaller model does better (LOG.md)
+TOKENS_PER_PARAMETER = (
+    1.2  # fewer training tokens than this for each parameter, and a smaller model does better (LOG.md)
+)
 GPU_BATCH_TOKENS = 65_536
 EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.01  # of that time; so there are some five of them and more
@@ -75,7 +80,7 @@ class Plan:
             *self.notes,
             f"model {self.settings.preset}: {shape.layers} layers x {shape.width}, vocabulary {shape.vocab_size:,}, "
             f"context {shape.context:,}, {num_parameters:,} parameters, {self.settings.dtype} on {device}",
-            f"training {until}, {config.batch_tokens:,} tokens a step, {tokens_per_epoch:,} tokens once through the data",
+            f"training {until}, {config.batch_tokens:,} tokens a step, {tokens_per_epoch:,} once through the data",
         ]
 
 
@@ -93,7 +98,9 @@ def make_plan(stage: Stage, request: Request, device: torch.device, shape: Model
         name = "as pretrained"
     elif request.preset is None and limit.seconds is not None:
         name = choose_preset(limit.seconds, config, device, dtype)
-        notes.append(f"in {limit.seconds / 60:g} minutes this machine trains {name} best (--preset NAME insists on another)")
+        notes.append(
+            f"in {limit.seconds / 60:g} minutes this machine trains {name} best (--preset NAME insists on another)"
+        )
     shape = shape or asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:
         derived["batch_tokens"] = shape.context
@@ -108,7 +115,9 @@ def make_plan(stage: Stage, request: Request, device: torch.device, shape: Model
     if request.eval_every is None:
         interval = SCORING_COST * config.eval_tokens / config.batch_tokens / EVALUATION_SHARE
         config = replace(config, eval_every=max(20, round(interval)))
-    return Plan(Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name), limit, closing, tuple(notes))
+    return Plan(
+        Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name), limit, closing, tuple(notes)
+    )
 
 
 def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> str:

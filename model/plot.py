@@ -24,9 +24,13 @@ def plot_losses(metrics: Sequence[dict[str, Any]], path: Path, *, title: str) ->
     held_out = [(entry["step"], entry["bits_per_byte"]) for entry in metrics if "bits_per_byte" in entry]
     curves = []
     if losses:
-        curves += left.plot(*zip(*losses, strict=True), color="tab:blue", linewidth=0.8, label="training loss (nats per token)")
+        curves += left.plot(
+            *zip(*losses, strict=True), color="tab:blue", linewidth=0.8, label="training loss (nats per token)"
+        )
     if held_out:
-        curves += right.plot(*zip(*held_out, strict=True), color="tab:orange", marker="o", markersize=3, label="held-out bits per byte")
+        curves += right.plot(
+            *zip(*held_out, strict=True), color="tab:orange", marker="o", markersize=3, label="held-out bits per byte"
+        )
     left.set(title=title, xlabel="optimizer steps", ylabel="nats per token")
     right.set(ylabel="bits per byte")
     left.legend(handles=curves, loc="upper right")

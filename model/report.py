@@ -4,47 +4,73 @@ In: a run, step by step.  Out: one progress bar on a terminal (a line for each e
 samples.txt, loss.png, the best weights as a model folder, and resume.pt.
 """
 
+import contextlib
 import json
 import signal
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from bpe import Tokenizer
 from bpe.files import atomic_write
 from bpe.progress import progress_bar
 from model.checkpoint import save_checkpoint
-from model.folder import save_folder
-from model.generate import generate
+from model.folder import CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, save_folder
 from model.plot import plot_losses
 from model.run import RunFolder
 from model.settings import Limit, Stage, TrainConfig
+from model.story import generate
 from model.train import Run
 
 SAMPLE_PROMPT = "A man in a sinking ship"
 SAMPLE_TOKENS = 80
-SPEED_WINDOW = 50  # steps over which tokens per second are averaged
+SPEED_WINDOW = 50  # steps over which tokens per second and loss are averaged
+LOG_EVERY = 10  # steps between the training losses in metrics.jsonl
+MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG)
+BAR = "{desc} {percentage:3.0f}% {bar} {postfix}"
 
 
 class TrainingReport:
     """Watches one stage of one run; model.train.Report says what each method is told."""
 
-    def __init__(self, folder: RunFolder, stage: Stage, tokenizer: Tokenizer, config: TrainConfig, limit: Limit) -> None:
+    def __init__(
+        self, folder: RunFolder, stage: Stage, tokenizer: Tokenizer, config: TrainConfig, limit: Limit
+    ) -> None:
         self.folder, self.stage, self.tokenizer, self.config, self.limit = folder, stage, tokenizer, config, limit
         self.path = folder.path / stage
+        self.metrics = self.path / "metrics.jsonl"
         self.saved_best: int | None = None  # step of the weights in model.safetensors
         self.interrupted = threading.Event()
         self.recent: deque[tuple[float, float]] = deque(maxlen=SPEED_WINDOW)  # (seconds, loss) after each step
-        self.bar = progress_bar(total=1.0, description=stage, bar_format=BAR, delay=0)
+        self.bar = progress_bar(total=1.0, description=stage, bar_format=BAR)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take Ctrl-C, or the system's request to end, as the wish to stop after the step; a second stops at once."""
+
+        def stop(signum: int, frame: object) -> None:
+            if self.interrupted.is_set():
+                raise KeyboardInterrupt
+            self.interrupted.set()
+            self.say("stopping after this step; once more stops without saving")
+
+        signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, stop) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self.bar.close()
 
     def resumed(self, run: Run) -> None:
         """Bring the files of an earlier process into line with the state that training goes on from."""
-        kept = [entry for entry in read_metrics(self.path / "metrics.jsonl") if entry["step"] <= run.step]
-        with atomic_write(self.path / "metrics.jsonl") as file:
+        kept = [entry for entry in read_metrics(self.metrics) if entry["step"] <= run.step]
+        with atomic_write(self.metrics) as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
 
     def wants_stop(self) -> bool:
@@ -52,11 +78,11 @@ class TrainingReport:
         return self.interrupted.is_set()
 
     def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
-        """Count a step; every tenth goes to metrics.jsonl."""
+        """Count a step; some go to metrics.jsonl."""
         self.recent.append((time.monotonic(), loss))
         self.bar.n = round(run.progress(self.limit, self.config), 6)
         self.bar.set_postfix_str(self._status(run))
-        if run.step % 10 == 0:
+        if run.step % LOG_EVERY == 0:
             self._log(run, loss=round(loss, 5), grad_norm=round(grad_norm, 4), multiplier=round(multiplier, 5))
 
     def evaluated(self, run: Run, bits_per_byte: float) -> None:
@@ -69,7 +95,8 @@ class TrainingReport:
         sample = " ".join(sample.split())
         with (self.path / "samples.txt").open("a", encoding="utf-8") as file:
             file.write(f"step {run.step}, {bits_per_byte:.4f} bits per byte\n{sample}\n\n")
-        self.say(f"step {run.step:,}  {self._status(run)}  held-out {bits_per_byte:.4f} bits per byte{' (best)' if best else ''}")
+        mark = " (best)" if best else ""
+        self.say(f"step {run.step:,}  {self._status(run)}  held-out {bits_per_byte:.4f} bits per byte{mark}")
         self.say(f"    {sample}")
         if best:
             self.save_best(run)
@@ -89,14 +116,21 @@ class TrainingReport:
             save_folder(self.path, run.best.weights, run.model.config, self.tokenizer, stage=self.stage)
         self.saved_best = run.best.step
 
-    def finished(self) -> None:
-        """Close the bar and draw the losses."""
-        self.bar.close()
-        plot_losses(read_metrics(self.path / "metrics.jsonl"), self.path / "loss.png", title=self.stage)
+    def finished(self, run: Run) -> str:
+        """Draw the losses; return what came of the training, in one line."""
+        entries = read_metrics(self.metrics)
+        plot = plot_losses(entries, self.path / "loss.png", title=self.stage)
+        assert run.best is not None
+        minutes, seconds = divmod(round(run.seconds), 60)
+        without = "" if plot else "; no plot, since matplotlib is not installed"
+        return (
+            f"{run.step:,} steps in {minutes}:{seconds:02d}, "
+            f"best held-out {run.best.bits_per_byte:.4f} bits per byte at step {run.best.step:,}{without}"
+        )
 
     def say(self, line: str) -> None:
         """A line on stderr, above the bar where there is one."""
-        self.bar.write(line, file=self.bar.fp)
+        self.bar.write(line, file=sys.stderr)
 
     def _status(self, run: Run) -> str:
         if len(self.recent) < 2:
@@ -118,5 +152,15 @@ class TrainingReport:
         return f", {minutes}:{rest:02d} left"
 
     def _log(self, run: Run, **values: Any) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": run.step, "seconds": round(run.seconds, 2)} | values) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The entries of a metrics.jsonl in order, but a last line that a kill cut short; none where there is no file."""
+    entries = []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
+    return entries

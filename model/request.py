@@ -110,13 +110,19 @@ class Settings:
                 config=TrainConfig(**record["train"]),
             )
         except (KeyError, TypeError) as error:
-            raise ModelError(f"run.json holds settings of another version ({error}); pass --restart to train anew") from error
+            raise ModelError(
+                f"run.json holds settings of another version ({error}); pass --restart to train anew"
+            ) from error
 
     def as_options(self) -> dict[str, Any]:
         """The same settings under the names that the command line has for them."""
         shape, config = asdict(self.shape), asdict(self.config)
         named = {"preset": self.preset, "dtype": self.dtype, "lr": config["learning_rate"]}
-        return named | {name: shape[name] for name in SHAPE_OPTIONS} | {name: config[name] for name in TRAIN_OPTIONS if name != "lr"}
+        return (
+            named
+            | {name: shape[name] for name in SHAPE_OPTIONS}
+            | {name: config[name] for name in TRAIN_OPTIONS if name != "lr"}
+        )
 
 
 def resumed_settings(stage: Stage, record: Mapping[str, Any], request: Request, path: Path) -> Settings:
@@ -125,7 +131,8 @@ def resumed_settings(stage: Stage, record: Mapping[str, Any], request: Request, 
     asked = request.options(("preset", "dtype", *SHAPE_OPTIONS, *TRAIN_OPTIONS))
     if wrong := differences(settings.as_options(), asked):
         raise ModelError(
-            f"{path} was begun with other settings: {'; '.join(wrong)}; leave those options out to go on, or pass --restart to train {stage} anew"
+            f"{path} was begun with other settings: {'; '.join(wrong)}; "
+            f"leave those options out to go on, or pass --restart to train {stage} anew"
         )
     return settings
 
@@ -141,5 +148,3 @@ def train_config(stage: Stage, request: Request, **derived: Any) -> TrainConfig:
 def asked_shape(name: str, request: Request) -> ModelConfig:
     """The preset with the sizes that were asked for. Raises ConfigError on a shape that is not possible."""
     return preset(name, **request.options(SHAPE_OPTIONS))
-
-

@@ -2,7 +2,7 @@
 
 In: a folder.  Out: run.json, the record of settings, versions and hashes, and a lock that keeps a second process out.
 
-    runs/story/run.json      settings of every stage, versions, where the data came from, a SHA-256 for every file of the run
+    runs/story/run.json      settings of every stage, versions, where the data came from, a SHA-256 for every file
     runs/story/tokenizer.json, tokens/, pretrain/, finetune/
 """
 
@@ -40,7 +40,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a+b")
         except OSError as error:
-            raise FileError(f"cannot write to {self.path}: {error.strerror or error}; choose another folder with --run") from error
+            raise FileError(
+                f"cannot write to {self.path}: {error.strerror or error}; choose another folder with --run"
+            ) from error
         with file:
             try:
                 _lock(file.fileno())
@@ -71,8 +73,8 @@ class RunFolder:
     def writing(self, *paths: Path) -> Iterator[None]:
         """Write or replace files of the run in the block, and record their hashes.
 
-        The old hashes are dropped first: a kill in between leaves files without a recorded hash, which are taken as they
-        are (each is whole, being written atomically), never a hash that accuses a good file.
+        The old hashes are dropped first: a kill in between leaves files without a recorded hash, which are taken as
+        they are (each is whole, being written atomically), never a hash that accuses a good file.
         """
         self._drop_hashes(paths)
         self._write()
@@ -85,16 +87,19 @@ class RunFolder:
         self._write()
 
     def verify(self, *paths: Path) -> None:
-        """Raise ModelError naming the first of these files (or files below these folders) whose bytes are not the recorded ones."""
+        """Raise ModelError naming the first of these files, or files below these folders, that is not as recorded."""
         for name, expected in sorted(self.record.get("files", {}).items()):
             file = self.path / name
             if any(file == path or path in file.parents for path in paths):
                 if not file.exists():
-                    raise ModelError(f"{file} is missing, though {self.path / 'run.json'} lists it; put it back, or train its stage anew with --restart")
+                    raise ModelError(
+                        f"{file} is missing, though {self.path / 'run.json'} lists it; "
+                        "put it back, or train its stage anew with --restart"
+                    )
                 if (found := sha256_of(file)) != expected:
                     raise ModelError(
-                        f"{file} was changed: its SHA-256 is {found[:12]}, {self.path / 'run.json'} says {expected[:12]}; "
-                        "put the file back, or train its stage anew with --restart"
+                        f"{file} was changed: its SHA-256 is {found[:12]}, in {self.path / 'run.json'} it is "
+                        f"{expected[:12]}; put the file back, or train its stage anew with --restart"
                     )
 
     def _drop_hashes(self, paths: "tuple[Path, ...] | list[Path]") -> None:
@@ -120,7 +125,9 @@ class RunFolder:
             if not isinstance(record, dict) or record.get("format") != FORMAT:
                 raise ValueError(f"it is not a run record of format {FORMAT}")
         except ValueError as error:
-            raise ModelError(f"{path} is damaged or of another program ({error}); choose another folder with --run") from error
+            raise ModelError(
+                f"{path} is damaged or of another program ({error}); choose another folder with --run"
+            ) from error
         return record
 
     def _write(self) -> None:
@@ -131,7 +138,7 @@ class RunFolder:
 
 
 def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """The settings asked for that are not the run's own, as readable lines; what was not asked for (None) does not differ."""
+    """The settings asked for that are not the run's own, in words; what was not asked for (None) does not differ."""
     return [
         f"{name} {recorded.get(name)} (asked: {value})"
         for name, value in asked.items()

@@ -10,7 +10,9 @@ from typing import Literal
 from model.errors import ConfigError
 
 Stage = Literal["pretrain", "finetune"]
-PLATEAU_DECAY = 0.25  # a training without a limit decays, once improvement has ended, for this share of the steps before
+PLATEAU_DECAY = (
+    0.25  # a training without a limit decays, once improvement has ended, for this share of the steps before
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +47,8 @@ class TrainConfig:
         """Rows of `context` tokens in one step. Raises ConfigError when not even one fits."""
         if self.batch_tokens < context:
             raise ConfigError(
-                f"batch_tokens {self.batch_tokens} is less than one row of {context} tokens; pass --batch-tokens {context} or more"
+                f"batch_tokens {self.batch_tokens} is less than one row of {context} tokens; "
+                f"pass --batch-tokens {context} or more"
             )
         return self.batch_tokens // context
 

@@ -1,8 +1,8 @@
 """The three stages of a run, from what a person asks to what stands in the run's folder.
 
-In: a Request.  Out: tokenizer.json, token files, pretrain/ and finetune/ in the run's folder. A training stage settles its
-settings, prepares its data, builds or takes up the run, trains, and says what to type next. What differs between the two
-is their data and where their weights come from (`begin_pretraining`, `begin_finetuning`) and their numbers
+In: a Request.  Out: tokenizer.json, token files, pretrain/ and finetune/ in the run's folder. A training stage settles
+its settings, prepares its data, builds or takes up the run, trains, and says what to type next. What differs between
+the two is their data, where their weights come from (`begin_pretraining`, `begin_finetuning`) and their numbers
 (model/settings.py); the loop is one (model/train.py).
 """
 
@@ -20,24 +20,23 @@ from torch import Tensor
 from bpe import Tokenizer
 from data.batches import HeldOut, TrainingBatches
 from data.layout import SPECIAL_TOKENS
-from data.sources import PairSource, TextSource, pair_source, text_source
+from data.sources import PAIRS, TEXTS, PairSource, TextSource, pair_source, text_source
 from data.tokens import prepared
 from model.build import build
 from model.checkpoint import load_checkpoint
-from model.config import ModelConfig, preset
 from model.errors import ModelError
 from model.folder import load_folder
-from model.hardware import DTYPES, dtype_name, pick_device, pick_dtype
+from model.hardware import DTYPES, pick_device
 from model.optimizer import Optimizer
 from model.plan import Plan, make_plan
-from model.report import TrainingReport
-from model.request import Request, Settings, resumed_settings, train_config
+from model.report import MODEL_FILES, TrainingReport
+from model.request import SHAPE_OPTIONS, Request, resumed_settings
 from model.run import RunFolder
 from model.settings import Limit, Stage
 from model.train import Run, train
 
 DEFAULT_VOCABULARY = 16_384
-MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+PART_OF_MINUTES: dict[Stage, float] = {"pretrain": 2 / 3, "finetune": 1 / 3}  # where one command does all
 
 _log = logging.getLogger("model")
 
@@ -61,7 +60,12 @@ def run_stages(stage: str, request: Request) -> None:
     with folder.locked():
         if stage == "tokenizer":
             vocabulary = request.vocab_size or DEFAULT_VOCABULARY
-            train_tokenizer(folder, text_source(request.texts, request.dataset, request.downloads), vocabulary, shrink=request.vocab_size is None)
+            train_tokenizer(
+                folder,
+                text_source(request.texts, request.dataset, request.downloads),
+                vocabulary,
+                shrink=request.vocab_size is None,
+            )
             _log.info("next: python LLM-BPE.py --stage pretrain --run %s", folder.path)
         if stage in ("pretrain", "all"):
             train_stage("pretrain", folder, part_of(request, "pretrain") if stage == "all" else request, started)
@@ -71,25 +75,30 @@ def run_stages(stage: str, request: Request) -> None:
 
 
 def part_of(request: Request, stage: Stage) -> Request:
-    """A stage's part of a request for all of them: two thirds of the minutes go to pretraining; a dataset to whom it fits."""
-    minutes = None if request.minutes is None else request.minutes * (2 / 3 if stage == "pretrain" else 1 / 3)
+    """One stage's part of a request for all: its share of the minutes, and the dataset where that fits the stage."""
+    minutes = None if request.minutes is None else request.minutes * PART_OF_MINUTES[stage]
+    known, given = (TEXTS, request.texts) if stage == "pretrain" else (PAIRS, request.pairs)
+    dataset = request.dataset if request.dataset in known and given is None else None
     if stage == "pretrain":
-        return replace(request, minutes=minutes)
-    fitting = request.dataset if request.dataset in ("sample", "writingprompts") and request.pairs is None else None
-    shape: dict[str, None] = dict.fromkeys(("preset", "layers", "width", "heads", "context", "vocab_size"))
-    return replace(request, minutes=minutes, dataset=fitting, **shape)  # type: ignore[arg-type]
+        return replace(request, minutes=minutes, dataset=dataset)
+    shape: dict[str, Any] = dict.fromkeys(("preset", *SHAPE_OPTIONS))  # the pretrained model has one
+    return replace(request, minutes=minutes, dataset=dataset, **shape)
 
 
 def train_tokenizer(folder: RunFolder, source: TextSource, vocab_size: int, *, shrink: bool) -> Tokenizer:
-    """Train the run's tokenizer on the training documents and save it; with `shrink` a small corpus gets a smaller one."""
+    """Train the run's tokenizer on the training documents and save it; `shrink`: a small corpus gets a smaller one."""
     texts = (document.text for split, document in source.examples() if split == "train")
     tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, shrink=shrink)
     if tokenizer.vocab_size < vocab_size:
-        _log.warning("the text supports %d tokens, not %d; the vocabulary has that many", tokenizer.vocab_size, vocab_size)
+        _log.warning(
+            "the text supports %d tokens, not %d; the vocabulary has that many", tokenizer.vocab_size, vocab_size
+        )
     path = folder.path / "tokenizer.json"
     with folder.writing(path):
         tokenizer.save(path)
-    folder.note_stage("tokenizer", vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint, source=source.name)
+    folder.note_stage(
+        "tokenizer", vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint, source=source.name
+    )
     return tokenizer
 
 
@@ -100,11 +109,15 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, started: floa
     record = {} if request.restart else folder.stage(stage)
     if record:
         request = request.with_data_of(record)
-    source = source_of(stage, request)
+    source: TextSource | PairSource
+    if stage == "pretrain":
+        source = text_source(request.texts, request.dataset, request.downloads)
+    else:
+        source = pair_source(request.pairs, request.dataset, request.downloads)
     if record:
         begun = take_up(stage, folder, request, record)
     elif stage == "pretrain":
-        begun = begin_pretraining(folder, request, source, device)
+        begun = begin_pretraining(folder, request, device)
     else:
         begun = begin_finetuning(folder, request, device)
     plan, tokenizer = begun.plan, begun.tokenizer
@@ -162,7 +175,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, started: floa
     _log.warning("saved in %s; next: %s", path, next_command(stage, folder.path))
 
 
-def begin_pretraining(folder: RunFolder, request: Request, source: TextSource, device: torch.device) -> Beginning:
+def begin_pretraining(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
     """A fresh model; its tokenizer is the run's, or trained now on the same texts."""
     plan = make_plan("pretrain", request, device)
     path = folder.path / "tokenizer.json"
@@ -175,6 +188,7 @@ def begin_pretraining(folder: RunFolder, request: Request, source: TextSource, d
                 "leave --vocab-size out, or pass --restart to train the tokenizer anew"
             )
     else:
+        source = text_source(request.texts, request.dataset, request.downloads)
         vocabulary = plan.settings.shape.vocab_size
         tokenizer = train_tokenizer(folder, source, vocabulary, shrink=request.vocab_size is None)
     return Beginning(tokenizer, plan.with_vocabulary(tokenizer.vocab_size))
@@ -213,18 +227,11 @@ def take_up(stage: Stage, folder: RunFolder, request: Request, record: dict[str,
     tokenizer = Tokenizer.load(path)
     if tokenizer.fingerprint != record["tokenizer"]:
         raise ModelError(
-            f"{folder.path / stage} was trained with tokenizer {record['tokenizer']}, {path} is {tokenizer.fingerprint}: "
-            "the same ids would mean other text; put the tokenizer back, or pass --restart to train this stage anew"
+            f"{folder.path / stage} was trained with tokenizer {record['tokenizer']}, {path} is "
+            f"{tokenizer.fingerprint}: the same ids would mean other text; put the tokenizer back, or pass --restart to train this stage anew"
         )
     limit = request.limit(settings.config.batch_tokens) or Limit(**record["limit"])
     return Beginning(tokenizer, Plan(settings, limit, record["closing_seconds"]))
-
-
-def source_of(stage: Stage, request: Request) -> TextSource | PairSource:
-    """Where a stage's data come from. Raises DataError where it cannot be had."""
-    if stage == "pretrain":
-        return text_source(request.texts, request.dataset, request.downloads)
-    return pair_source(request.pairs, request.dataset, request.downloads)
 
 
 def next_command(stage: Stage, run: Path) -> str:

@@ -52,7 +52,9 @@ class Run:
     plateau: int | None = None  # step at which improvement was seen to have ended
     stale: int = 0  # evaluations since the best one
     earlier_seconds: float = 0.0  # spent on this stage before this process took it over
-    scaler: torch.amp.GradScaler = field(init=False)  # keeps float16's small gradients above zero; idle in other formats
+    scaler: torch.amp.GradScaler = field(
+        init=False
+    )  # keeps float16's small gradients above zero; idle in other formats
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -132,7 +134,9 @@ def backward(model: LanguageModel, batch: TensorBatch, scaler: torch.amp.GradSca
     hidden = model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
     leaf = hidden.detach().requires_grad_()
     total = torch.zeros((), device=leaf.device)
-    for states, targets in zip(leaf.split(LOSS_CHUNK), batch.targets[batch.scored].split(LOSS_CHUNK), strict=True):
+    for states, targets in zip(
+        torch.split(leaf, LOSS_CHUNK), torch.split(batch.targets[batch.scored], LOSS_CHUNK), strict=True
+    ):
         loss = F.cross_entropy(model.logits(states).float(), targets, reduction="sum")
         scaler.scale(loss / scored).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -145,7 +149,9 @@ def take_step(run: Run, config: TrainConfig, multiplier: float, loss: float) -> 
     for part in run.optimizer.parts:
         run.scaler.unscale_(part)
     grad_norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), config.clip))
-    overflowed = run.scaler.is_enabled() and not math.isfinite(grad_norm)  # float16 only: the scale is lowered, the step left out
+    overflowed = run.scaler.is_enabled() and not math.isfinite(
+        grad_norm
+    )  # float16 only: the scale is lowered, the step left out
     if not (math.isfinite(loss) and (math.isfinite(grad_norm) or overflowed)):
         raise Diverged(
             f"step {run.step} diverged: loss {loss:.3f}, gradient norm {grad_norm:.3g}; "

@@ -1,0 +1,106 @@
+"""Train a run: its tokenizer, its pretrained model, its finetuned model.
+
+In: options.  Out: a folder with everything of the run (model/stages.py). This file parses, calls and reports.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpe.errors import UserError
+
+EXAMPLES = """\
+examples:
+  python LLM-BPE.py --stage pretrain                             about 100 Project Gutenberg books, downloaded once
+  python LLM-BPE.py --stage finetune                             then Reddit WritingPrompts, downloaded once
+  python LLM-BPE.py --stage all --dataset sample --run runs/sample --minutes 4      no download, a few minutes
+  python LLM-BPE.py --stage pretrain --texts my_books/ --preset small --minutes 20  your own texts
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; their meaning is design.md's section on commands."""
+    parser = argparse.ArgumentParser(
+        prog="LLM-BPE.py",
+        description="Train a tokenizer, pretrain a transformer on books, finetune it on (prompt, story) pairs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--stage", required=True, choices=("tokenizer", "pretrain", "finetune", "all"), help="what to do"
+    )
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="where everything of this run goes (default runs/story)"
+    )
+    parser.add_argument(
+        "--from", dest="start_from", type=Path, metavar="DIR", help="finetune another run's pretrained model"
+    )
+    parser.add_argument("--restart", action="store_true", default=None, help="begin the stage anew instead of going on")
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--texts", type=Path, nargs="+", metavar="PATH", help="folders, .txt, .txt.gz/.xz/.zip, .tar.xz of books"
+    )
+    data.add_argument(
+        "--pairs", type=Path, metavar="PATH", help="folder with train/valid .wp_source/.wp_target (plain or .xz)"
+    )
+    data.add_argument(
+        "--dataset", metavar="NAME", help="gutenberg, tinystories, writingprompts or sample, instead of paths"
+    )
+    data.add_argument("--downloads", type=Path, metavar="DIR", help="where downloads are kept (default downloads)")
+
+    end = parser.add_argument_group("when to end (one of them; default: what this machine can do well)")
+    end.add_argument("--minutes", type=float, metavar="M", help="train the best model this machine can in M minutes")
+    end.add_argument("--steps", type=int, metavar="N", help="train for N optimizer steps")
+    end.add_argument("--tokens", type=int, metavar="N", help="train on N tokens")
+
+    shape = parser.add_argument_group("model")
+    shape.add_argument("--preset", metavar="NAME", help="nano, micro, small, medium, storygpt, story, large or classic")
+    for name, meaning in (
+        ("layers", "blocks"),
+        ("width", "channels of the residual stream"),
+        ("heads", "attention heads"),
+        ("context", "tokens a prediction can look back on"),
+        ("vocab-size", "tokens in the vocabulary, bytes and special tokens included"),
+    ):
+        shape.add_argument(f"--{name}", type=int, metavar="N", help=meaning)
+
+    how = parser.add_argument_group("training")
+    how.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best one here)")
+    how.add_argument(
+        "--dtype", metavar="NAME", help="bfloat16, float16 or float32 (default: the fastest sound one here)"
+    )
+    how.add_argument("--seed", type=int, metavar="S", help="of weights, batches and dropout (default 0)")
+    how.add_argument("--batch-tokens", type=int, metavar="N", help="tokens in one optimizer step")
+    how.add_argument("--lr", type=float, metavar="R", help="peak learning rate of Muon; AdamW's is a fixed share of it")
+    how.add_argument("--save-every", type=int, metavar="N", help="optimizer steps between saves")
+    how.add_argument("--eval-every", type=int, metavar="N", help="optimizer steps between held-out evaluations")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 2 something the user can put right, 130 stopped by Ctrl-C."""
+    options = vars(parser().parse_args(argv))
+    stage = options.pop("stage")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        from model.request import Request  # torch takes a second to import; wrong options are refused before
+        from model.stages import run_stages
+
+        given = {name: value for name, value in options.items() if value is not None}
+        if "texts" in given:
+            given["texts"] = tuple(given["texts"])
+        run_stages(stage, Request(**given))
+    except UserError as error:
+        print(f"LLM-BPE: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
