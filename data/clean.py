@@ -31,9 +31,6 @@ _TABLE: dict[int, str] = {
     ord("\u2029"): "\n\n",
     ord("…"): "...",
 }
-# A class of what the table changes, less LF, runs several times faster over clean text than str.translate does.
-_CHANGED = re.compile("[" + "".join(re.escape(chr(code)) for code in _TABLE if chr(code) != "\n") + "]")
-
 _RANGE = re.compile(r"(?<=\d)(?:--|–)(?=\d)")
 _DASH = re.compile(r"(?<!-)--(?!-)|–")
 _SPACED_DASH = re.compile(r"(?<=\S) ++(—+) ++(?=\S)")
@@ -43,8 +40,13 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 def normalise(text: str) -> str:
     """The text in this module's convention. No letter, digit or accent is touched; a second pass changes nothing."""
-    text = _CHANGED.sub(lambda match: _TABLE[ord(match[0])], text.replace("\r\n", "\n"))
-    text = _DASH.sub("—", _RANGE.sub("-", text))
-    text = _SPACED_DASH.sub(r"\1", text)
-    text = _BLANK_LINES.sub("\n\n", _TRAILING_BLANKS.sub("", text))
+    text = text.replace("\r\n", "\n").translate(_TABLE)
+    if "--" in text or "–" in text:  # looking first is several times faster than the patterns, and most texts have none
+        text = _DASH.sub("—", _RANGE.sub("-", text))
+    if "— " in text:
+        text = _SPACED_DASH.sub(r"\1", text)
+    if " \n" in text or text.endswith(" "):
+        text = _TRAILING_BLANKS.sub("", text)
+    if "\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n", text)
     return text.strip("\n")

@@ -7,7 +7,11 @@ word_tokenize makes it. A text that shows no sign of it comes back as it was.
 
 import re
 
-_SIGN = re.compile(r"``|''|-[LR][RSC]B-|\w n't\b|\w '(?:s|re|ve|ll|m|d)\b|\b(?:gon na|got ta|wan na)\b", re.IGNORECASE)
+_SIGN = re.compile(
+    r"``|''|-[LR][RSC]B-|\w (?:[nN]['][tT]|'(?:s|re|ve|ll|m|d|S|RE|VE|LL|M|D)|' (?:s|t|re|ve|ll|m|d))\b"
+    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)",
+    re.MULTILINE,
+)
 _SPACED_MARK = re.compile(r"(?<=\S) [.,!?;:]+(?=\s|$)")
 _ATTACHED_MARK = re.compile(r"(?<=\w)[.,!?;:]+(?=[\s\"'”’)*]|$)")
 
@@ -16,6 +20,7 @@ _RULES = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
         (r"(?<=\w) (n't|'(?:s|re|ve|ll|m|d))\b", r"\1"),
+        (r"(?<=\w) ' (?=(?:s|t|re|ve|ll|m|d)\b)", "'"),
         (r"\b(gon|wan) (na)\b|\b(got) (ta)\b|\b(can) (not)\b|\b(gim|lem) (me)\b", r"\1\2\3\4\5\6\7\8"),
         (r"(?<!\w)('t) (is|was|were|will|would)\b", r"\1\2"),
         (r"(?<=\S) +([.,!?;:%]+)(?=[\s\"')\]}]|$)", r"\1"),
@@ -24,10 +29,16 @@ _RULES = tuple(
         (r"(?<!\S)([$£€#]) (?=\d)", r"\1"),
         (r"(?<=\w) '(?=[\s.,!?;:]|$)", "'"),  # a plural's apostrophe, or the end of a single-quoted word
         (r"(?<=[.,!?;:])'(?=\w)", " '"),  # the start of one, pulled to the word before it
-        (r"(?<=\w)'(?!(?:all|am|clock|em|er|[a-z])\b)(?=\w{2,}[^'\n]*\w[.,!?]?'(?:\W|$))(?!re\b|ve\b|ll\b)", " '"),
+        (r"(?<=[a-z])'(?=(?:em|im|ave|bout|cause|til)\b)", " '"),
+        (r"(?<=\w\w)'(?!(?:all|am|clock|em|er|[a-z])\b)(?=\w{2,}[^'\n]*\w[.,!?]?'(?:\W|$))(?!re\b|ve\b|ll\b)", " '"),
     )
 )
 _QUOTE = re.compile(r"( *)(``|''|\")( *)")
+_OPENING, _CLOSING, _ENDING = (
+    "([{*_",
+    ")]}.,;:!?*_",
+    (".", ",", "!", "?"),
+)  # what stands before, and after, a quoted passage
 
 
 def detokenise(text: str) -> str:
@@ -58,19 +69,27 @@ def _line(line: str) -> str:
 
 
 def _with_quotes(line: str) -> str:
-    """The line with straight double quotes, each pressed to what it opens or closes; they alternate within a line."""
+    """The line with straight double quotes, each pressed to what it opens or closes.
+
+    A blank on one side only shows which it is; otherwise they alternate, anew on each line.
+    """
     is_open = False
 
     def spelled(match: re.Match[str]) -> str:
         nonlocal is_open
         before, mark, after = match.groups()
-        at_start, at_end = match.start() == 0, match.end() == len(line)
-        follows_word = not before and not at_start and line[match.start() - 1] not in "([{—-*_"
-        if mark != "``" and (is_open or at_end or (follows_word and after)):
-            is_open = False
-            next_is_word = not at_end and line[match.end()].isalnum()
-            return '"' + (" " if after or next_is_word else "")
-        is_open = True
-        return (" " if before or follows_word else "") + '"'
+        previous, following = line[: match.start()][-1:], line[match.end() :][:1]
+        blank_before = bool(before) or previous in _OPENING or previous == " "  # also at the line's start
+        blank_after = bool(after) or following in _CLOSING
+        if mark == "``":
+            opens = bool(following) and (not is_open or following not in _CLOSING)
+        elif blank_before != blank_after:
+            opens = blank_before
+        else:
+            opens = not is_open and bool(following) and not (mark == "''" and previous in _ENDING and after)
+        is_open = opens
+        if opens:
+            return '"' if previous in _OPENING and not before else ' "'
+        return '"' if following in _CLOSING else '" '
 
-    return _QUOTE.sub(spelled, line).strip()
+    return re.sub(r" {2,}", " ", _QUOTE.sub(spelled, line)).strip()

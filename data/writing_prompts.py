@@ -3,8 +3,10 @@
 In: a split's two files with equally many lines, `.wp_source` (prompts) and `.wp_target` (stories), plain or .xz.
 Out: pairs in ordinary spelling, the tag (`[ WP ]`) taken off the prompt and kept beside it, `<newline>` a line break.
 
+Marks of emphasis (*word*, **word**, _word_) are taken off.
+
 Taken off a story, again and again, from its first and last lines only:
-    blank lines and scene breaks; lines that start with "edit:"; lines of at most MAX_NOTE characters that thank for
+    blank lines and scene breaks; lines that start with "edit:" or its like; lines of at most MAX_NOTE characters that thank for
     reading, name a subreddit (r/...), link somewhere, or announce another part.
 Left out are pairs
     of a thread that asks for no story or shows what its text does not (tags OT, MOD, IP, MP);
@@ -30,13 +32,14 @@ from data.errors import DataError
 
 ADDRESS = "https://dl.fbaipublicfiles.com/fairseq/data/writingPrompts.tar.gz"
 MIN_WORDS = 50
-MAX_NOTE = 300  # characters
+MAX_NOTE = 400  # characters
 
 _FILES = tuple(f"{split}.{kind}" for split in get_args(Split) for kind in ("wp_source", "wp_target"))
 _TAG = re.compile(r"^\W*?\[ ?([A-Za-z]{2,4}) ?\][ :.-]*|\s*\[ ?([A-Za-z]{2,4}) ?\]$")
 _NO_STORY_TAGS = {"OT", "MOD", "IP", "MP"}
+_EMPHASIS = re.compile(r"(?<![*\w])(\*{1,3}|_)(?=[^\s*_])([^*\n]*?[^*\s]) ?\1(?![*\w])")
 _BREAK = re.compile(r"[\s*_#~=—-]*")
-_EDIT = re.compile(r"\W*(?:edit|eta)\b ?\d* ?[:—-]", re.IGNORECASE)
+_EDIT = re.compile(r"\W*edit(?:ed)?[ \d/.]*(?:$|[:—-]|for )", re.IGNORECASE)
 _NOTE = re.compile(
     r"\bthank(?:s| you)(?: \w+){0,4} for (?:the |your )?read|(?:^|[\s(/\[])r/\w{3,}|https?://|\bwww\.|^\W*tl;? ?dr\b"
     r"|^\W*(?:to be continued|continued? (?:in|below)|part (?:\d+|two|three) ?(?:/ ?\d|in |below|here|coming))",
@@ -96,7 +99,7 @@ def read_pairs(source: Path, target: Path) -> Iterator[Pair]:
         if prompt is None or story is None:
             short, long = (source, target) if prompt is None else (target, source)
             raise DataError(
-                f"{short} ends after {number - 1:,} lines and {long} goes on; their lines belong together, so get both again"
+                f"{short} has {number - 1:,} lines and {long} more, though line n of both is one pair; get both files again"
             )
         pairs = number
         pair = pair_of(prompt, story)
@@ -114,8 +117,8 @@ def read_pairs(source: Path, target: Path) -> Iterator[Pair]:
 def pair_of(source_line: str, target_line: str) -> Pair | str:
     """The cleaned pair of a prompt's line and its story's line, or in some words the reason to leave it out."""
     prompt, tag = _prompt_and_tag(normalise(source_line.replace("<newline>", " ")))
-    story = detokenise(normalise(re.sub(r" *<newline> *", "\n", target_line)))
-    story = normalise(without_notes(story))
+    story = normalise(re.sub(r" *<newline> *", "\n", target_line))
+    story = normalise(without_notes(detokenise(_EMPHASIS.sub(r"\2", story))))
     if tag in _NO_STORY_TAGS:
         return "in threads that ask for no story"
     if not re.search(r"\w", prompt):
