@@ -9,11 +9,9 @@ import re
 
 _SIGN = re.compile(
     r"``|''|-[LR][RSC]B-|\w (?:[nN]['][tT]|'(?:s|re|ve|ll|m|d|S|RE|VE|LL|M|D)|' (?:s|t|re|ve|ll|m|d))\b"
-    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)",
+    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)|[(\[] (?=\w)|\w [.,!?;]+(?<!\.\.)(?=\s|$)",
     re.MULTILINE,
 )
-_SPACED_MARK = re.compile(r"(?<=\S) [.,!?;:]+(?=\s|$)")
-_ATTACHED_MARK = re.compile(r"(?<=\w)[.,!?;:]+(?=[\s\"'”’)*]|$)")
 
 _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
 _RULES = tuple(
@@ -44,22 +42,15 @@ _OPENING, _CLOSING, _ENDING = (
 def detokenise(text: str) -> str:
     """The text in ordinary spelling where it is tokenised, else the same text. In: what `normalise` gives.
 
-    Tokenised is what has a sign of its own (a pair of backticks or apostrophes as a quote, `do n't`, `it 's`, `gon na`,
-    `-LRB-`), or more punctuation marks after a blank than after a word.
+    Tokenised is what shows one of these: two backticks or apostrophes as a quotation mark, a double one with blanks on
+    both sides, `do n't`, `it 's`, `it ' s`, `gon na`, `-LRB-`, `( word`, or a mark of punctuation after a blank.
     """
-    if not _is_tokenised(text):
+    if not _SIGN.search(text):
         return text
     for written, bracket in _BRACKETS.items():
         text = text.replace(written, bracket)
     lines = (re.sub(r" {2,}", " ", line).strip() for line in text.split("\n"))
     return "\n".join(map(_line, lines))
-
-
-def _is_tokenised(text: str) -> bool:
-    if _SIGN.search(text):
-        return True
-    spaced = len(_SPACED_MARK.findall(text))
-    return spaced > 0 and spaced > len(_ATTACHED_MARK.findall(text))
 
 
 def _line(line: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from bpe.files import sha256_of
-from data import tiny_stories, writing_prompts
+from data import gutenberg_books, tiny_stories, writing_prompts
 from data.documents import Document, Pair, Split, read_texts, text_files
 from data.errors import DataError
 from data.splits import keep_documents_apart, keep_pairs_apart, split_documents, split_pairs
@@ -77,8 +77,6 @@ def text_source(texts: Sequence[Path] | None, dataset: str | None, downloads: Pa
     name = _known(dataset or "gutenberg", TEXTS, "texts")
     if name == "sample":
         return TextSource(name, _sample_files(), lambda: split_documents(_sample_texts()))
-    from data import gutenberg_books
-
     try:
         if name == "gutenberg":
             return _to_be_split(name, gutenberg_books.download(downloads / name))
