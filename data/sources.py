@@ -76,7 +76,7 @@ def text_source(texts: Sequence[Path] | None, dataset: str | None, downloads: Pa
         return _source_of_files(_listed(texts), text_files(texts))
     name = _known(dataset or "gutenberg", TEXTS, "texts")
     if name == "sample":
-        return TextSource(name, _sample_files(), lambda: split_documents(_sample_texts()))
+        return TextSource(name, _sample_files(), _sample_texts)
     try:
         if name == "gutenberg":
             return _to_be_split(name, gutenberg_books.download(downloads / name))
@@ -116,8 +116,10 @@ def sample_pairs() -> Iterator[Pair]:
         yield Pair(first.removeprefix(_PROMPT), story)
 
 
-def _sample_texts() -> Iterator[Document]:
-    return (Document(f"sample #{number}", pair.story) for number, pair in enumerate(sample_pairs(), start=1))
+def _sample_texts() -> Iterator[tuple[Split, Document]]:
+    """The sample's stories, split as its pairs are, so that no story pretrained on is held out from fine-tuning."""
+    for number, (split, pair) in enumerate(split_pairs(sample_pairs), start=1):
+        yield split, Document(f"sample #{number}", pair.story)
 
 
 def _sample_files() -> tuple[Path, ...]:

@@ -6,8 +6,8 @@ Out: pairs in ordinary spelling, the tag (`[ WP ]`) taken off the prompt and kep
 Marks of emphasis (*word*, **word**, _word_) are taken off.
 
 Taken off a story, again and again, from its first and last lines only:
-    blank lines and scene breaks; lines that start with "edit:" or its like; lines of at most MAX_NOTE characters that thank
-    for reading, name a subreddit (r/...), link somewhere, or announce another part.
+    blank lines and scene breaks; lines that start with "edit:" or its like; lines of at most MAX_NOTE characters that
+    thank for reading, name a subreddit (r/...), link somewhere, or announce another part.
 Left out are pairs
     of a thread that asks for no story or shows what its text does not (tags OT, MOD, IP, MP);
     whose prompt has no words; whose story is a moderator's or deleted; whose story has fewer than MIN_WORDS words.
@@ -99,7 +99,7 @@ def read_pairs(source: Path, target: Path) -> Iterator[Pair]:
         if prompt is None or story is None:
             short, long = (source, target) if prompt is None else (target, source)
             raise DataError(
-                f"{short} has {number - 1:,} lines and {long} more, but line n of both is one pair; get both files again"
+                f"{short} has {number - 1:,} lines and {long} more, but line n of both is one pair; get both again"
             )
         pairs = number
         pair = pair_of(prompt, story)
