@@ -30,8 +30,8 @@ _whole_match = methodcaller("group")
 class Splitter:
     """Cuts text by a split pattern.
 
-    pattern: a key of PATTERNS, or a regular expression in the syntax of the `regex` module; a file meant for other
-    programs should keep to what theirs (Oniguruma, Rust) understand too. `source` is the regular expression.
+    pattern: a key of PATTERNS, or a regular expression in the syntax of the `regex` module. Other programs read it with
+    Oniguruma or Rust's, so it should mean the same there (^ and $ do not). `source` is the regular expression.
     Raises BPEError for an unknown name and for what is not a regular expression.
     """
 

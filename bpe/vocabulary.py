@@ -44,13 +44,15 @@ class Vocabulary:
         spellings = {spelled(token) for token in self.token_bytes}
         if len(spellings) != len(self.token_bytes):
             raise BPEError("two merges make the same token, so ids would be ambiguous")
-        for number, token in enumerate(self.special_tokens):
+        seen = set[str]()
+        for token in self.special_tokens:
             if not token or not token.isprintable():
                 raise BPEError(f"special token {token!r} is empty or not printable; use one such as <|endoftext|>")
-            if token in self.special_tokens[:number]:
+            if token in seen:
                 raise BPEError(f"special token {token!r} is given twice; give each once")
             if token in spellings:
                 raise BPEError(f"special token {token!r} is also a token of plain text; use one such as <|endoftext|>")
+            seen.add(token)
 
     @cached_property
     def token_bytes(self) -> list[bytes]:
@@ -118,7 +120,9 @@ class Vocabulary:
         try:
             content = json.loads(Path(path).read_bytes())
         except OSError as error:
-            raise BPEError(f"cannot read the tokenizer {fspath(path)}: {error.strerror or error}") from error
+            raise BPEError(
+                f"cannot read the tokenizer {fspath(path)}: {error.strerror or error}; train one, or name another file"
+            ) from error
         except (ValueError, RecursionError) as error:
             raise BPEError(
                 f"{fspath(path)} is damaged or no tokenizer.json ({error}); train it anew or take a whole copy"

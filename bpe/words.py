@@ -81,7 +81,7 @@ def _counts_of_workers(texts: Iterator[str], pattern: str, workers: int) -> Iter
             for _ in range(workers)
         ]
         for process in processes:
-            stack.callback(process.kill)  # whatever happens; one that is done does not mind
+            stack.callback(_end, process)
             _send(process, pattern.encode())
         for process, text in zip(cycle(processes), texts, strict=False):  # a busy worker's full pipe makes this wait
             with naming_lone_surrogates(text):
@@ -109,6 +109,13 @@ def _send(process: "subprocess.Popen[bytes]", message: bytes) -> None:
     with _naming_early_ends():
         process.stdin.write(len(message).to_bytes(8, "little") + message)  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a worker, whatever has happened; one that is done does not mind."""
+    process.kill()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()  # type: ignore[union-attr]
 
 
 def _received(source: IO[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,168 @@
+"""The same ids as everyone else: `tokenizers`, `transformers`, `tiktoken` and `rustbpe` on our vocabulary."""
+
+import json
+import lzma
+import os
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import rustbpe
+import tiktoken
+import tokenizers as hugging_face
+from hypothesis import given, settings
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from bpe import Tokenizer
+
+SPECIAL = ["<|end|>", "<|end|>>", "<|go|>"]
+
+
+def as_hugging_face(tok: Tokenizer, folder: Path) -> hugging_face.Tokenizer:
+    tok.save(folder / "tokenizer.json")
+    return hugging_face.Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def as_tiktoken(tok: Tokenizer) -> tiktoken.Encoding:
+    ranks = {token: id for id, token in enumerate(tok.token_bytes)}
+    return tiktoken.Encoding("ours", pat_str=tok.pattern, mergeable_ranks=ranks, special_tokens=tok.special_tokens)
+
+
+def as_transformers(tok: Tokenizer, folder: Path) -> PreTrainedTokenizerFast:
+    tok.save(folder / "tokenizer.json")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def test_hugging_face_gives_the_same_ids_and_text(trained, assigned_text, tmp_path):
+    theirs = as_hugging_face(trained, tmp_path)
+    assert theirs.get_vocab_size() == trained.vocab_size
+
+    @settings(max_examples=300)
+    @given(assigned_text)
+    def law(text):
+        ids = trained.encode(text, allow_special=True)
+        assert theirs.encode(text).ids == ids
+        assert theirs.decode(ids, skip_special_tokens=False) == text
+
+    law()
+
+
+def test_hugging_face_finds_the_same_special_tokens_with_any_small_tokenizer(tokenizers, corpus_text, tmp_path):
+    @settings(max_examples=50)
+    @given(tokenizers, corpus_text)
+    def law(tok, text):
+        theirs = as_hugging_face(tok, tmp_path)
+        assert theirs.encode(text).ids == tok.encode(text, allow_special=True)
+        theirs.encode_special_tokens = True
+        assert theirs.encode(text).ids == tok.encode(text)
+
+    law()
+
+
+def test_what_hugging_face_saves_again_is_the_same_tokenizer(trained, tmp_path):
+    as_hugging_face(trained, tmp_path).save(str(tmp_path / "again.json"))
+    assert Tokenizer.load(tmp_path / "again.json") == trained
+
+
+def test_transformers_gives_the_same_ids_and_text(trained, assigned_text, tmp_path):
+    theirs = as_transformers(trained, tmp_path)
+    assert len(theirs) == trained.vocab_size
+
+    @settings(max_examples=100)
+    @given(assigned_text)
+    def law(text):
+        ids = trained.encode(text, allow_special=True)
+        assert theirs(text)["input_ids"] == ids
+        assert theirs.decode(ids, clean_up_tokenization_spaces=False) == text
+
+    law()
+
+
+def test_what_transformers_saves_again_is_the_same_tokenizer(trained, tmp_path):
+    as_transformers(trained, tmp_path).save_pretrained(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again" / "tokenizer.json") == trained
+
+
+def test_tiktoken_gives_the_same_ids_and_bytes(trained, assigned_text):
+    if trained.pattern == r"\p{L}+|\d":
+        return  # tiktoken drops what a pattern does not match
+    theirs = as_tiktoken(trained)
+
+    @settings(max_examples=300)
+    @given(assigned_text)
+    def law(text):
+        ids = trained.encode(text)
+        assert theirs.encode(text, disallowed_special=()) == ids
+        assert theirs.encode(text, allowed_special="all") == trained.encode(text, allow_special=True)
+        assert theirs.decode_bytes(ids) == trained.decode_bytes(ids)
+
+    law()
+
+
+@pytest.mark.parametrize(
+    "text", ["e\u0301", "cafe\u0301 noir", "a\u0301'\u0301s", "\u0301", " \u0301x", "ﬁ Å \u2126 가 각"]
+)
+def test_nothing_is_normalised(text, trained, tmp_path):
+    """Qwen2's own tokenizer would make é of e and its accent: the folder must not be taken for one."""
+    ids = trained.encode(text)
+    assert as_hugging_face(trained, tmp_path).encode(text).ids == ids
+    assert as_transformers(trained, tmp_path)(text)["input_ids"] == ids
+    assert trained.decode(ids) == text
+
+
+# ---- the corpora -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def book_tokenizer(corpora) -> Tokenizer:
+    books = sorted((corpora / "gutenberg" / "mini").glob("*.txt"))
+    return Tokenizer.train((book.read_text(encoding="utf-8") for book in books), special_tokens=["<|endoftext|>"])
+
+
+def texts_of(corpora: Path, which: str) -> Iterator[str]:
+    """The texts of one corpus, in portions of some thousand characters to some million."""
+    if which == "books":  # some of the 535, spread evenly; LLM_BPE_ALL=1 for all of them (minutes)
+        step = 1 if os.environ.get("LLM_BPE_ALL") else 60
+        with tarfile.open(corpora / "gutenberg" / "books.tar.xz") as archive:
+            files = (member for member in archive if member.isfile())
+            for member in islice(files, 0, None, step):
+                yield archive.extractfile(member).read().decode()  # type: ignore[union-attr]
+        return
+    folder = {"mini": "gutenberg/mini", "raw": "gutenberg/raw"}.get(which, which)
+    for path in sorted((corpora / folder).iterdir()):
+        content = lzma.open(path).read() if path.suffix == ".xz" else path.read_bytes()
+        text = content.decode("utf-8" if which != "raw" else "latin-1")
+        lines = text.splitlines(keepends=True)
+        yield from ("".join(lines[start : start + 2000]) for start in range(0, len(lines), 2000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["mini", "raw", "tinystories", "writingprompts", "books"])
+def test_every_text_of_the_corpora_has_the_same_ids_everywhere(which, corpora, book_tokenizer, tmp_path):
+    rust, tik = as_hugging_face(book_tokenizer, tmp_path), as_tiktoken(book_tokenizer)
+    rust.encode_special_tokens = True
+    for text in texts_of(corpora, which):
+        ids = book_tokenizer.encode(text)
+        assert tik.encode_ordinary(text) == ids
+        assert rust.encode_batch_fast([text])[0].ids == ids
+        assert book_tokenizer.decode(ids) == text
+
+
+@pytest.mark.slow
+def test_transformers_reads_a_whole_book_as_we_do(corpora, book_tokenizer, tmp_path):
+    text = (corpora / "gutenberg/mini/Mary Wollstonecraft Shelley - Frankenstein.txt").read_text(encoding="utf-8")
+    assert as_transformers(book_tokenizer, tmp_path)(text)["input_ids"] == book_tokenizer.encode(text)
+
+
+@pytest.mark.slow
+def test_the_rust_trainer_learns_the_same_tokens_from_moby_dick(corpora):
+    text = (corpora / "gutenberg/mini/Herman Melville - Moby-Dick.txt").read_text(encoding="utf-8")
+    tok = Tokenizer.train([text], vocab_size=4096)
+    theirs = rustbpe.Tokenizer()
+    theirs.train_from_iterator([text], vocab_size=4096, pattern=tok.pattern)
+    assert [(bytes(token), id) for token, id in theirs.get_mergeable_ranks()] == list(
+        zip(tok.token_bytes, range(4096), strict=True)
+    )
