@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe import Tokenizer
-from data.layout import END, fit_header, max_header
+from data.layout import END, fit_header, max_header, special_id
 from data.packing import PackedRows, Piece, StreamRows, pieces_of
 from data.tokens import TokenFile
 
@@ -206,5 +206,5 @@ def _bytes_of_ids(tok: Tokenizer) -> npt.NDArray[np.int64]:
     lengths = np.zeros(tok.vocab_size, np.int64)
     token_bytes = tok.token_bytes
     lengths[: len(token_bytes)] = [len(token) for token in token_bytes]
-    lengths[tok.special_tokens[END]] = 1
+    lengths[special_id(tok, END)] = 1
     return lengths

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -61,7 +61,7 @@ def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = N
     """
     workers = workers or os.cpu_count() or 1
     coming = portions(examples)
-    first = [portion for portion, _ in zip(coming, range(2 * workers), strict=False)]
+    first = list(islice(coming, 2 * workers))
     if workers == 1 or len(first) < 2 * workers:
         for portion in chain(first, coming):
             yield from (encode_example(tok, example) for example in portion)
@@ -70,9 +70,7 @@ def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = N
         threads = stack.enter_context(ThreadPoolExecutor(workers))  # each waits for one process at a time
         idle = SimpleQueue[Worker]()
         for _ in range(workers):
-            worker = stack.enter_context(_start_worker(tok))
-            stack.callback(worker.kill)  # whatever happens; one that is done does not mind
-            idle.put(worker)
+            idle.put(stack.enter_context(_worker(tok)))
 
         def encode(portion: list[Example]) -> list[Encoded]:
             worker = idle.get()
@@ -108,13 +106,22 @@ def portions(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield portion
 
 
-def _start_worker(tok: Tokenizer) -> Worker:
+@contextlib.contextmanager
+def _worker(tok: Tokenizer) -> Iterator[Worker]:
+    """A process that encodes with `tok`, gone when the block ends, however it ends."""
     path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", "from data.encoding import serve; serve()"]
     pipe = subprocess.PIPE
     worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=os.environ | {"PYTHONPATH": path})
-    _send(worker, tok)
-    return worker
+    try:
+        _send(worker, tok)
+        yield worker
+    finally:
+        worker.kill()  # one that is done does not mind
+        worker.wait()
+        worker.stdout.close()  # type: ignore[union-attr]
+        with contextlib.suppress(OSError):  # what it did not take any more
+            worker.stdin.close()  # type: ignore[union-attr]
 
 
 def _encode_elsewhere(worker: Worker, portion: list[Example]) -> list[Encoded]:

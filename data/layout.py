@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
 def document_tokens(tok: Tokenizer, text: str) -> Ids:
     """The ids of a document, an array of `tok.dtype`: END, the text, END; the text's first token follows an END."""
-    end = np.array([tok.special_tokens[END]], tok.dtype)
+    end = np.array([special_id(tok, END)], tok.dtype)
     return np.concatenate([end, tok.encode_to_array(text), end])
 
 
@@ -59,14 +59,25 @@ def prompt_tokens(tok: Tokenizer, prompt: str, max_tokens: int | None = None) ->
     max_tokens: cut the prompt's end so that no more ids than this come out. Generation passes `max_header` of the
     model's context; training and evaluation cut in the same way (`fit_header`).
     """
-    header = [tok.special_tokens[END], tok.special_tokens[PROMPT], *tok.encode(prompt), tok.special_tokens[STORY]]
+    header = [special_id(tok, END), special_id(tok, PROMPT), *tok.encode(prompt), special_id(tok, STORY)]
     return header if max_tokens is None or len(header) <= max_tokens else [*header[: max_tokens - 1], header[-1]]
 
 
 def pair_tokens(tok: Tokenizer, prompt: str, story: str) -> Ids:
     """The ids of a pair, an array of `tok.dtype`: its prompt's (`prompt_tokens`, uncut), the story's, END."""
-    header, end = prompt_tokens(tok, prompt), [tok.special_tokens[END]]
+    header, end = prompt_tokens(tok, prompt), [special_id(tok, END)]
     return np.concatenate([np.array(header, tok.dtype), tok.encode_to_array(story), np.array(end, tok.dtype)])
+
+
+def special_id(tok: Tokenizer, token: str) -> int:
+    """The id of one of SPECIAL_TOKENS. Raises DataError for a tokenizer that was trained without it."""
+    try:
+        return tok.special_tokens[token]
+    except KeyError:
+        raise DataError(
+            f"the tokenizer {tok.fingerprint} has no {token}, which ends a story or sets off its prompt; train one "
+            "with --stage tokenizer"
+        ) from None
 
 
 def max_header(context: int) -> int:
@@ -93,6 +104,8 @@ def body_start(position: int, header: int, context: int) -> int:
     header: tokens at the start that every window repeats, at most `max_header(context)`; 0 for a plain document.
     Raises DataError for a context under MIN_CONTEXT.
     """
+    if header > max_header(context):
+        raise ValueError(f"a header of {header} tokens was not fitted to a context of {context}")
     if context < MIN_CONTEXT:
         raise DataError(
             f"a context of {context} tokens is too short for a prompt and a story; take {MIN_CONTEXT} or more"
