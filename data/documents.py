@@ -133,9 +133,10 @@ def _documents(blocks: Iterator[str]) -> Iterator[str]:
 def _pieces(text: str, at_most: int) -> Iterator[str]:
     """The text in pieces of at most so many characters, the last one what is left."""
     while len(text) > at_most:
-        cut = next((at for mark in ("\n\n", "\n", " ") if (at := text.rfind(mark, at_most // 2, at_most)) > 0), at_most)
+        cuts = ((text.rfind(mark, at_most // 2, at_most), len(mark)) for mark in ("\n\n", "\n", " "))
+        cut, skipped = next((found for found in cuts if found[0] > 0), (at_most, 0))
         yield text[:cut]
-        text = text[cut:]
+        text = text[cut + skipped :]
     yield text
 
 
