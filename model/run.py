@@ -51,6 +51,8 @@ class RunFolder:
                     f"another process is training in {self.path}; wait for it, or choose another folder with --run"
                 ) from error
             self.record = self._read()  # it may have changed while the lock was another's
+            for left_over in self.path.rglob(".*.tmp"):  # of writes that a kill cut short
+                left_over.unlink(missing_ok=True)
             yield
 
     def stage(self, name: str) -> dict[str, Any]:

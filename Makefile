@@ -1,0 +1,41 @@
+# Every target works on a fresh clone: it makes the virtual environment it needs in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup story test check bench clean
+
+help:
+	@echo "make setup   a virtual environment in .venv with everything the commands need"
+	@echo "make story   train a small model on data/sample (minutes, on the CPU) and let it write a story"
+	@echo "make test    the whole test suite"
+	@echo "make check   formatting, lint, strict types, fast tests: one yes or no in about a minute"
+	@echo "make bench   the benchmarks"
+
+setup: .venv/ready
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+story: .venv/ready
+	$(BIN)/python LLM-BPE.py --stage all --dataset sample --run runs/sample --minutes 3
+	$(BIN)/python LLM-Generate.py "A man in a sinking ship" --run runs/sample --seed 1
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+check: .venv/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+bench: .venv/ready-dev
+	$(BIN)/python -m benchmarks.prepare
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,260 @@
+"""Laws of the training loop, on a model small enough to train in a blink."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
+from data.batches import Batch
+from model import tensors
+from model.build import build
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.config import ModelConfig
+from model.errors import ModelError
+from model.optimizer import Optimizer, learning_rate_multiplier, parameter_groups
+from model.settings import STAGES, Limit, TrainConfig
+from model.train import Diverged, Run, accumulate_gradients, take_step, train
+
+CPU = torch.device("cpu")
+SHAPE = ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2, kv_heads=1, hidden=24, head_size=8)
+CONFIG = TrainConfig(
+    learning_rate=0.02, batch_tokens=32, warmup_steps=2, decay_share=0.5, save_every=3, eval_every=4, eval_tokens=64
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def new_run(config: TrainConfig = CONFIG, shape: ModelConfig = SHAPE) -> Run:
+    torch.manual_seed(config.seed)
+    model = build(shape, dropout=config.dropout)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # zero projections would hide half of the gradient
+    return Run(model, Optimizer(model, config), torch.float32, CPU)
+
+
+def random_step(seed: int, rows: int = 4, scored_share: float = 0.7) -> Batch:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, SHAPE.vocab_size, (rows, SHAPE.context + 1))
+    scored = rng.random((rows, SHAPE.context)) < scored_share
+    scored[0, 0] = True
+    segments = np.sort(rng.integers(0, 2, (rows, SHAPE.context)), axis=1).astype(np.int32)
+    positions = np.tile(np.arange(SHAPE.context), (rows, 1))
+    return Batch(ids[:, :-1], ids[:, 1:], scored, positions, segments)
+
+
+class Batches:
+    """Batches of random tokens that a model can learn: a token follows another by a fixed rule."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def of_step(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.config.seed, step))
+        first = rng.integers(0, SHAPE.vocab_size, (self.config.rows(SHAPE.context), 1))
+        ids = (first + 7 * np.arange(SHAPE.context + 1)) % SHAPE.vocab_size
+        positions = np.tile(np.arange(SHAPE.context), (len(ids), 1))
+        return Batch(ids[:, :-1], ids[:, 1:], np.ones_like(positions, dtype=bool), positions, None)
+
+
+class HeldOut:
+    """Held-out batches of the same rule."""
+
+    num_tokens = num_bytes = 64
+
+    def batches(self) -> Iterator[Batch]:
+        yield Batches(replace(CONFIG, seed=99)).of_step(0)
+        yield Batches(replace(CONFIG, seed=99)).of_step(1)
+
+
+class Watcher:
+    """A report that remembers, saves where it is told to, and may ask for a stop."""
+
+    def __init__(self, path: Path | None = None, stop_at: int | None = None) -> None:
+        self.path, self.stop_at = path, stop_at
+        self.steps: list[int] = []
+        self.losses: list[float] = []
+        self.evaluations: list[tuple[int, float]] = []
+
+    def wants_stop(self) -> bool:
+        return self.stop_at is not None and len(self.steps) >= self.stop_at
+
+    def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
+        self.steps.append(run.step)
+        self.losses.append(loss)
+
+    def evaluated(self, run: Run, bits_per_byte: float) -> None:
+        self.evaluations.append((run.step, bits_per_byte))
+
+    def checkpoint(self, run: Run) -> None:
+        if self.path is not None:
+            save_checkpoint(self.path, run)
+
+
+def advance(run: Run, steps: int, watcher: Watcher, config: TrainConfig = CONFIG) -> Watcher:
+    train(run, Batches(config), HeldOut(), config, Limit(steps=steps), watcher)  # type: ignore[arg-type]
+    return watcher
+
+
+def gradients(run: Run) -> list[torch.Tensor]:
+    return [parameter.grad.clone() for parameter in run.model.parameters() if parameter.grad is not None]
+
+
+def assert_same_state(left: Run, right: Run) -> None:
+    for (name, one), (_, other) in zip(left.model.state_dict().items(), right.model.state_dict().items(), strict=True):
+        assert torch.equal(one, other), name
+    for one, other in zip(left.optimizer.state_dict(), right.optimizer.state_dict(), strict=True):
+        assert str(one) == str(other)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), rows_each=st.sampled_from([1, 2, 3]), share=st.sampled_from([0.1, 0.5, 1.0]))
+def test_micro_batch_size_never_changes_the_gradient(seed: int, rows_each: int, share: float) -> None:
+    step = random_step(seed, scored_share=share)
+    whole, parts = new_run(), new_run()
+    loss = accumulate_gradients(whole, step)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tensors.MICRO_BATCH_TOKENS, "cpu", rows_each * SHAPE.context)
+        assert accumulate_gradients(parts, step) == pytest.approx(loss, rel=1e-5)
+    for one, other in zip(gradients(whole), gradients(parts), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), chunk=st.integers(1, 40))
+def test_the_loss_in_chunks_is_the_mean_cross_entropy_of_what_is_scored(seed: int, chunk: int) -> None:
+    step = random_step(seed)
+    fast, slow = new_run(), new_run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.train.LOSS_CHUNK", chunk)
+        loss = accumulate_gradients(fast, step)
+    logits = slow.model(torch.from_numpy(step.inputs), segments=torch.from_numpy(step.segments))
+    scored = torch.from_numpy(step.scored)
+    definition = cross_entropy(logits[scored], torch.from_numpy(step.targets)[scored])
+    definition.backward()
+    assert loss == pytest.approx(definition.item(), rel=1e-5)
+    for one, other in zip(gradients(fast), gradients(slow), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_training_learns_the_rule_and_keeps_the_best_weights() -> None:
+    run = new_run()
+    watcher = advance(run, 150, Watcher())
+    assert watcher.losses[-1] < 0.5 * watcher.losses[0]
+    assert run.best is not None
+    assert (run.best.step, run.best.bits_per_byte) == min(watcher.evaluations, key=lambda entry: entry[1])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("stop", [1, 3, 7, 10])
+def test_a_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path: Path, stop: int, dropout: float) -> None:
+    config = replace(CONFIG, dropout=dropout)
+    straight = new_run(config)
+    expected = advance(straight, 12, Watcher(), config)
+    first = new_run(config)
+    before = advance(first, 12, Watcher(tmp_path / "resume.pt", stop_at=stop), config)
+    torch.manual_seed(12345)  # another process would not be where this one's generator is
+    resumed = new_run(config)
+    load_checkpoint(tmp_path / "resume.pt", resumed)
+    after = advance(resumed, 12, Watcher(), config)
+    assert_same_state(straight, resumed)
+    assert before.losses + after.losses == expected.losses
+    assert before.evaluations + after.evaluations == expected.evaluations
+    assert straight.best is not None and resumed.best is not None and straight.best.step == resumed.best.step
+
+
+def test_a_finished_training_given_more_steps_goes_on_from_its_weights(tmp_path: Path) -> None:
+    run = new_run()
+    advance(run, 5, Watcher(tmp_path / "resume.pt"))
+    longer = new_run()
+    load_checkpoint(tmp_path / "resume.pt", longer)
+    watcher = advance(longer, 9, Watcher())
+    assert watcher.steps == [6, 7, 8, 9]
+
+
+def test_a_diverging_step_is_refused_and_changes_no_weight() -> None:
+    run = new_run()
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    accumulate_gradients(run, random_step(0))
+    next(run.model.parameters()).grad.fill_(torch.nan)  # type: ignore[union-attr]
+    with pytest.raises(Diverged, match="step 0 diverged"):
+        take_step(run, CONFIG, 1.0, 3.0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+
+
+def test_a_training_without_a_limit_ends_when_held_out_text_no_longer_improves() -> None:
+    config = replace(CONFIG, learning_rate=1e-9, eval_every=2, patience=2)  # it cannot improve
+    run = new_run(config)
+    watcher = Watcher(stop_at=500)
+    train(run, Batches(config), HeldOut(), config, Limit(), watcher)  # type: ignore[arg-type]
+    assert run.plateau is not None
+    assert len(watcher.steps) < 500
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "other shape", "empty"])
+def test_a_checkpoint_that_cannot_be_used_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "resume.pt"
+    save_checkpoint(path, new_run())
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "foreign":
+        torch.save({"weights": 1}, path)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    shape = replace(SHAPE, width=32) if damage == "other shape" else SHAPE
+    with pytest.raises(ModelError, match=r"resume\.pt cannot be used.*--restart") as error:
+        load_checkpoint(path, new_run(shape=shape))
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_is_never_executed(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, ("raise SystemExit('executed')",)
+
+    torch.save(Trap(), tmp_path / "resume.pt")
+    with pytest.raises(ModelError, match="cannot be used"):
+        load_checkpoint(tmp_path / "resume.pt", new_run())
+
+
+def test_every_parameter_is_trained_by_exactly_one_optimizer() -> None:
+    model = build(SHAPE)
+    groups = parameter_groups(model)
+    assert sorted(map(id, (parameter for group in groups for parameter in group))) == sorted(map(id, model.parameters()))
+    matrices, decayed, plain = groups
+    assert len(matrices) == 7 * SHAPE.layers
+    assert [tuple(parameter.shape) for parameter in decayed] == [(SHAPE.vocab_size, SHAPE.width)]
+    assert all(parameter.ndim == 1 for parameter in plain)
+
+
+@given(step=st.integers(0, 10_000), progress=st.floats(0, 1), stage=st.sampled_from(["pretrain", "finetune"]))
+def test_the_learning_rate_rises_stays_and_falls_to_zero(step: int, progress: float, stage: str) -> None:
+    config = STAGES[stage]  # type: ignore[index]
+    multiplier = learning_rate_multiplier(step, progress, config)
+    assert 0 <= multiplier <= 1
+    assert learning_rate_multiplier(step, 1.0, config) == 0
+    if step >= config.warmup_steps and progress <= 1 - config.decay_share:
+        assert multiplier == 1
+
+
+@given(limit=st.one_of(st.builds(Limit, steps=st.integers(1, 100)), st.builds(Limit, seconds=st.floats(1, 100))))
+def test_progress_goes_from_zero_to_one(limit: Limit) -> None:
+    def at(share: float) -> float:
+        step, seconds = round(share * (limit.steps or 0)), share * (limit.seconds or 0)
+        return limit.progress(step=step, seconds=seconds, plateau=None, decay_share=0.5)
+
+    assert at(0) == 0
+    assert at(1) == at(2) == 1
+    assert at(0.25) <= at(0.5) <= at(0.75)

@@ -1,0 +1,93 @@
+"""A training killed at random moments, again and again, ends with the same bits as one never stopped.
+
+LLM_BPE_KILLS says how many times each stage is killed (SIGKILL: nothing can be caught or tidied up).
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("LLM_BPE_KILLS", "4"))
+LONGEST = 1.2  # seconds of training before a kill; saves take about half of the time, so kills fall into them too
+STEPS = 60 * KILLS
+SMALL = "--preset nano --layers 1 --width 64 --context 64 --vocab-size 300"
+SAVING = "--save-every 2 --eval-every 20 --device cpu --dtype float32"
+
+
+WORDS = "the a sea ship man woman house river bird said went saw and but of in to was with night light old".split()
+
+
+def write_corpus(folder: Path) -> None:
+    """Thirty texts and thirty pairs of random sentences."""
+    chance = random.Random(1)
+
+    def sentences(count: int) -> str:
+        return " ".join(" ".join(chance.choices(WORDS, k=9)).capitalize() + "." for _ in range(count))
+
+    (folder / "texts").mkdir()
+    (folder / "pairs").mkdir()
+    for i in range(30):
+        (folder / "texts" / f"{i}.txt").write_text(f"{sentences(20)}\n\n{sentences(20)}\n")
+    for split, count in (("train", 25), ("valid", 5)):
+        (folder / "pairs" / f"{split}.wp_source").write_text("".join(f"[ WP ] {sentences(1)}\n" for _ in range(count)))
+        (folder / "pairs" / f"{split}.wp_target").write_text("".join(f"{sentences(25)}\n" for _ in range(count)))
+
+
+def command(stage: str, corpus: Path, run: Path) -> list[str]:
+    data = f"--texts {corpus / 'texts'} {SMALL}" if stage == "pretrain" else f"--pairs {corpus / 'pairs'}"
+    options = f"--stage {stage} --run {run} --steps {STEPS} --batch-tokens 256 {data} {SAVING}"
+    return [sys.executable, "LLM-BPE.py", *options.split()]
+
+
+def start(stage: str, corpus: Path, run: Path) -> "subprocess.Popen[str]":
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command(stage, corpus, run), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for_training(process: "subprocess.Popen[str]") -> None:
+    """Return when the training loop is about to begin, or the process has ended."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("training for"):
+            return
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    chance = random.Random(7)
+    for stage in ("pretrain", "finetune"):
+        straight = start(stage, tmp_path, tmp_path / "straight")
+        _, complaint = straight.communicate()
+        assert straight.returncode == 0, complaint
+        for _ in range(KILLS):
+            process = start(stage, tmp_path, tmp_path / "killed")
+            wait_for_training(process)
+            time.sleep(LONGEST * chance.random())
+            ended = process.poll() is not None
+            process.kill()
+            _, complaint = process.communicate()
+            assert not ended, f"it ended before it could be killed (are STEPS too few for this machine?): {complaint}"
+        last = start(stage, tmp_path, tmp_path / "killed")
+        _, complaint = last.communicate()
+        assert last.returncode == 0, complaint
+        assert "goes on from step" in complaint
+        assert_same_bits(tmp_path / "straight" / stage, tmp_path / "killed" / stage)
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    """Best weights and latest weights, tensor by tensor."""
+    best = (load_file(folder / "model.safetensors") for folder in (one, other))
+    latest = (torch.load(folder / "resume.pt", weights_only=True)["model"] for folder in (one, other))
+    for left, right in (tuple(best), tuple(latest)):
+        assert left.keys() == right.keys()
+        for name, tensor in left.items():
+            assert torch.equal(tensor, right[name]), name
