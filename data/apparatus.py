@@ -21,7 +21,7 @@ from data.errors import DataError
 from data.unwrap import Block, blocks_of, is_rule
 
 
-class Uncertain(DataError):  # noqa: N818 (callers read it as the word it is)
+class Uncertain(DataError):
     """A marked Project Gutenberg file in which the book cannot be told from what is around it."""
 
 
@@ -61,11 +61,12 @@ _CONTENTS = re.compile(r"\W*(?:table\s+of\s+)?contents\W*(?:page\W*)?", re.IGNOR
 _PICTURES = re.compile(r"\W*(?:list\s+of\s+|the\s+)*illustrations\W*(?:page\W*)?", re.IGNORECASE)
 _IMPRINT = re.compile(
     r"\W*(?:printed\s+(?:in|by|and)|published\s+(?:in|by)|first\s+published|copyright|all\s+rights\s+reserved|\d{4}\W*$)"
-    r"|.*\b(?:publishers?|publishing|&\s*co|&\s*sons|and\s+company|limited|ltd|press|library|bibliothek|illustrated\s+by|"
-    r"with\s+illustrations)\b|\W*vol(?:ume|\.)\s*[ivxlc\d]+\W*$|\W*(?:london|new\s+york|boston|edinburgh)\b[\W\d]*$",
+    r"|.*\b(?:publishers?|publishing|and\s+company|limited|ltd|press|library|bibliothek|illustrated\s+by)\b"
+    r"|.*\bwith\s+illustrations\b|.*&\s*(?:co|company|sons)\b|\W*vol(?:ume|\.)\s*[ivxlc\d]+\W*$"
+    r"|\W*(?:london|new\s+york|boston|edinburgh)\b[\W\d]*$",
     re.IGNORECASE,
 )
-_CLOSING = re.compile(r"\W*(?:the\s+end|finis|end)\W*", re.IGNORECASE)
+_CLOSING = re.compile(r"\W*(?:the\s+end|finis|end)?\W*", re.IGNORECASE)
 _LABEL = re.compile(r"(?:(?:chapter|book|part|letter|stave|volume)\s+)?(?:\d+|[ivxlc]+)\s+(?=\w)")
 _NEAR = 12  # blocks at each end in which credits stand
 _BEFORE_TITLE = 20  # lines
@@ -80,7 +81,7 @@ def remove(text: str, *, title: str = "") -> list[Block]:
     blocks = _from_title(blocks, title)
     blocks = _without_list(blocks, _PICTURES)
     blocks = _without_list(_without_imprint(blocks), _CONTENTS)
-    while blocks and all(is_rule(line) or _CLOSING.fullmatch(line) for line in blocks[-1].lines):
+    while blocks and all(_CLOSING.fullmatch(line) for line in blocks[-1].lines):
         blocks.pop()
     return blocks
 

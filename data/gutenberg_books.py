@@ -189,9 +189,10 @@ def _fetch(
     left_out: dict[Book, str],
 ) -> None:
     """Fetch books one after another; those that cannot be had go to `left_out` with the reason."""
+    folder = files[missing[0]].parent
     minutes = len(missing) * _SECONDS_EACH / 60
     print(
-        f"Project Gutenberg: {len(missing)} of {len(files)} books to fetch into {next(iter(files.values())).parent}, about"
+        f"Project Gutenberg: {len(missing)} of {len(files)} books to fetch into {folder}, about"
         f" {len(missing) * _MEGABYTES_EACH:.0f} MB and {max(minutes, 1):.0f} min at one request every"
         f" {downloader.pause:g} s; once only, and a stopped download goes on where it was",
         file=sys.stderr,

@@ -110,10 +110,10 @@ def verify(file: Path, sha256: str | None = None) -> None:
     """
     found = sha256_of(file)
     record = _read_json(record_path(file))
-    for expected, when in ((record.get("sha256"), "recorded when it was fetched"), (sha256, "expected")):
+    for expected, when in ((record.get("sha256"), "recorded when it was fetched"), (sha256, "it has to be")):
         if expected is not None and str(expected).lower() != found:
             raise DataError(
-                f"{file} was changed: its SHA-256 is {found}, {when} was {expected};"
+                f"{file} was changed: its SHA-256 is {found}, not {expected} as {when};"
                 f" delete it and {record_path(file).name} to fetch it again"
             )
     if not record:

@@ -8,11 +8,12 @@ by the writer, and one where it would not have fitted is only the wrapping. The 
 wrapped, are measured on breaks before a small letter, which are nearly always wrapping.
 
 - A break is kept when the next word would have fitted by more than the book's own looseness, unless the line is at
-  least 60 % full and goes on with a small letter.
+  least 60 % full, or ends in a divided word, and goes on with a small letter.
 - A block whose lines all begin with a capital, half of its breaks meant, is verse or a list: all its breaks are kept.
 - A block with columns (three blanks or more inside half of its lines) is a table: all its breaks are kept.
 - A block set narrower than the page, filled to its own width, is prose.
-- Inside prose an indented line between full ones opens a paragraph (books without blank lines between paragraphs).
+- Inside prose an indented line before one at the margin, or after a short one, opens a paragraph (some books have no
+  blank lines between paragraphs).
 - A word divided at a line's end is closed up; its hyphen goes only when the book has the word without, and not with it.
 - Runs of blanks become one, a line of asterisks becomes `* * *`, other ruled lines go.
 """
@@ -123,27 +124,25 @@ def _meant_breaks(lines: Sequence[str], wrapping: Wrapping) -> list[bool]:
     return [
         _STARS.fullmatch(line) is not None
         or _STARS.fullmatch(following) is not None
-        or (fit and not (_goes_on(following) and len(line) >= full))
+        or (fit and not (_goes_on(following) and (len(line) >= full or _DIVIDED.search(line))))
         for fit, (line, following) in zip(fits, pairs, strict=True)
     ]
 
 
-def _indented_paragraphs(lines: Sequence[str], wrapping: Wrapping) -> list[list[str]]:
-    """Cut a block of prose where an indented line follows a line at the margin and goes on at the margin."""
-    parts: list[list[str]] = []
-    margin = min((_indent(line) for line in lines), default=0)
-    for i, line in enumerate(lines):
-        opens = (
-            0 < i < len(lines) - 1
-            and _indent(line) > margin
-            and _indent(lines[i - 1]) == margin
-            and _indent(lines[i + 1]) == margin
-            and wrapping.spare(line, lines[i + 1]) <= wrapping.looseness
-        )
-        if opens or not parts:
-            parts.append([])
-        parts[-1].append(line)
-    return parts
+def _indented_paragraphs(lines: Sequence[str], wrapping: Wrapping) -> list[Sequence[str]]:
+    """Cut a block of prose where an indented line, before one at the margin or after a short one, opens a paragraph."""
+    fits = [wrapping.spare(line, following) > wrapping.looseness for line, following in pairwise(lines)]
+    if 3 * fits.count(False) < len(fits) or not fits:
+        return [lines] if lines else []
+    margin = min(map(_indent, lines))
+    opens = [
+        i
+        for i, line in enumerate(lines[1:], 1)
+        if _indent(line) > margin
+        and not _goes_on(line)
+        and (fits[i - 1] or (i + 1 < len(lines) and _indent(lines[i + 1]) == margin))
+    ]
+    return [lines[start:end] for start, end in pairwise([0, *opens, len(lines)])]
 
 
 def _joined(text: str, line: str, words: Counter[str]) -> str:
@@ -152,7 +151,7 @@ def _joined(text: str, line: str, words: Counter[str]) -> str:
         head, tail = divided[1].lower(), rest[0].lower()
         alone = words[head + tail] > 0 and words[f"{head}-{tail}"] == 0
         return (text[:-1] if alone else text) + line
-    if text.endswith("—") or re.search(r"(?<![-\s])--$", text):
+    if re.search(r"(?<![-\s])--$|(?<!\s)—$", text):
         return text + line
     if line.startswith(("—", "--")) and not line.startswith("---") and text[-1] not in '."”_)':
         return text + line
