@@ -158,10 +158,9 @@ def _from_json(content: Any) -> Vocabulary:
     ):
         require(not model.get(key), f"its model sets {key!r}")
     require(not content.get("normalizer"), "it has a normalizer, which changes the text")
-    after = content.get("post_processor")
-    require(
-        not after or (isinstance(after, dict) and after.get("type") == "ByteLevel"), "its post-processor adds tokens"
-    )
+    after = content.get("post_processor") or {"type": "ByteLevel"}
+    plain = isinstance(after, dict) and (after.get("type") == "ByteLevel" or after.get("special_tokens") == {})
+    require(plain, "its post-processor adds tokens")
 
     steps = part(part(content, "pre_tokenizer", dict), "pretokenizers", list)
     kinds = [step.get("type") if isinstance(step, dict) else None for step in steps]

@@ -52,7 +52,7 @@ def test_the_run_is_the_one_named_else_story_else_the_newest(tmp_path, monkeypat
     os.utime(runs / "old" / "tokenizer.json", (0, 0))
     (runs / "empty").mkdir()
     assert tokens() == "[the]"
-    assert tokens("--run", "runs/old") == "[th][e]"
+    assert tokens("--run", "runs/old") == "[t][he]"
     save(runs / "story", 256)
     os.utime(runs / "story" / "tokenizer.json", (0, 0))
     assert tokens() == "[t][h][e]"

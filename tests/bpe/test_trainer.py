@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpe import PATTERNS, BPEError, Tokenizer
+from bpe.merging import merge_piece
 from bpe.pairs import IndexedPairs, RecountedPairs
 from bpe.split import Splitter
 from bpe.trainer import BPETrainer
@@ -48,8 +49,6 @@ def test_every_token_of_the_vocabulary_is_encoded_as_itself(tokenizers):
 
     @given(tokenizers)
     def law(tok):
-        from bpe.merging import merge_piece
-
         new_ids = {pair: id for id, pair in enumerate(tok.merges, 256)}
         assert [merge_piece(token, new_ids) for token in tok.token_bytes] == [
             [id] for id in range(len(tok.token_bytes))
@@ -91,13 +90,6 @@ def test_the_rust_trainer_learns_the_same_tokens(pattern, assigned_text):
         assert ours == theirs[: len(ours)]
 
     law()
-
-
-@pytest.mark.slow
-def test_the_rust_trainer_learns_the_same_tokens_from_moby_dick(corpora):
-    text = (corpora / "gutenberg/mini/Herman Melville - Moby-Dick.txt").read_text(encoding="utf-8")
-    tok = Tokenizer.train([text], vocab_size=4096)
-    assert tok.token_bytes == rust_tokens([text], 4096 - 256, "qwen2")
 
 
 def test_a_vocabulary_larger_than_the_text_supports_is_refused_with_the_largest_that_is_not():
