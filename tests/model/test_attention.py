@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -51,6 +51,11 @@ def may_see(time: int, read: int, segments: Tensor | None, batch: int) -> Tensor
     return result
 
 
+ONE_OF_MANY = {"batch": 2, "kv_heads": 2, "shared_by": 3, "read": 4, "in_segments": False, "scale": None}
+
+
+@example(seed=0, time=1, **ONE_OF_MANY)
+@example(seed=0, time=3, **ONE_OF_MANY)
 @settings(max_examples=40, deadline=None)
 @given(
     seed=seeds,
