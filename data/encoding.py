@@ -25,13 +25,19 @@ from bpe import Tokenizer
 from bpe.errors import UserError
 from data.documents import Document, Pair, Split
 from data.errors import DataError
-from data.layout import Ids, document_tokens, pair_tokens, prompt_tokens
+from data.layout import Ids, document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
 
 Example = tuple[Split, Document | Pair]
 
 Worker = subprocess.Popen[bytes]
 
 PORTION = 1 << 20  # characters that go to a process at a time, or one document if that is longer
+
+
+class PlainPair(Pair):
+    """A pair for a model that knows no prompts yet: its prompt stands before the story as plain text."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,9 @@ def encode_example(tok: Tokenizer, example: Example) -> Encoded:
     """The ids of one example, as data/layout.py lays it out. Raises BPEError for a lone surrogate."""
     split, content = example
     if isinstance(content, Pair):
-        header = len(prompt_tokens(tok, content.prompt))
-        return Encoded(split, pair_tokens(tok, content.prompt, content.story), header, len(content.story.encode()))
+        lay_out = plain_prompt_tokens if isinstance(content, PlainPair) else prompt_tokens
+        header = lay_out(tok, content.prompt)
+        return Encoded(split, pair_tokens(tok, header, content.story), len(header), len(content.story.encode()))
     return Encoded(split, document_tokens(tok, content.text), 0, len(content.text.encode()))
 
 

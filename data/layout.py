@@ -16,7 +16,7 @@ on pairs, evaluation and generation take their windows from `body_start`, so the
     next, body from 10                  h h                 i j k l       predicts l m
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +63,14 @@ def prompt_tokens(tok: Tokenizer, prompt: str, max_tokens: int | None = None) ->
     return header if max_tokens is None or len(header) <= max_tokens else [*header[: max_tokens - 1], header[-1]]
 
 
-def pair_tokens(tok: Tokenizer, prompt: str, story: str) -> Ids:
-    """The ids of a pair, an array of `tok.dtype`: its prompt's (`prompt_tokens`, uncut), the story's, END."""
-    header, end = prompt_tokens(tok, prompt), [special_id(tok, END)]
+def plain_prompt_tokens(tok: Tokenizer, prompt: str) -> list[int]:
+    """What a model that has read nothing but plain documents is given before a story: END, the prompt, a blank line."""
+    return [special_id(tok, END), *tok.encode(f"{prompt}\n\n")]
+
+
+def pair_tokens(tok: Tokenizer, header: Sequence[int], story: str) -> Ids:
+    """The ids of a pair, an array of `tok.dtype`: the header (`prompt_tokens`, uncut), the story, END."""
+    end = [special_id(tok, END)]
     return np.concatenate([np.array(header, tok.dtype), tok.encode_to_array(story), np.array(end, tok.dtype)])
 
 

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal, Self, get_args
@@ -29,6 +29,8 @@ from data.errors import DataError
 from data.layout import Ids
 
 Kind = Literal["documents", "pairs"]
+
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 MAGIC = b"LLMBPEid"
 VERSION = 1
@@ -158,7 +160,7 @@ def prepared(
     Raises what `write_token_files` raises.
     """
     try:
-        files = {split: TokenFile.open(token_file_path(folder, name, split), tok) for split in get_args(Split)}
+        files = {split: TokenFile.open(token_file_path(folder, name, split), tok) for split in SPLITS}
     except DataError:
         files = {}
     if files and all(file.manifest.source == source for file in files.values()):
@@ -173,23 +175,25 @@ def write_token_files(
     name: str,
     *,
     source: str,
+    splits: Sequence[Split] = SPLITS,
     workers: int | None = None,
 ) -> dict[Split, TokenFile]:
-    """Encode a stream of documents, or of pairs, into the token files of both splits, and open them.
+    """Encode a stream of documents, or of pairs, into a token file for each split, and open them.
 
-    source: the fingerprint of the text, to know it again by. workers: processes that encode; None: one for each core.
+    source: the fingerprint of the text, to know it again by. splits: examples of another split are left out; evaluation
+    needs no training text. workers: processes that encode; None: one for each core.
     A few examples are in memory at a time, and 24 bytes for each. Whatever goes wrong, files of before are unchanged.
     Raises DataError when a split has no text, FileError when the files cannot be written, BPEError for a text that is
     not Unicode.
     """
-    splits = get_args(Split)
+    wanted = (example for example in examples if example[0] in splits)
     paths = {split: token_file_path(folder, name, split) for split in splits}
     with contextlib.ExitStack() as stack:
         writers = {
             split: _Writer(stack.enter_context(atomic_write(paths[split], binary=True)), tok) for split in splits
         }
         bar = stack.enter_context(progress_bar(description="encoding", unit="B", unit_scale=True))
-        stream = stack.enter_context(contextlib.closing(encoded(examples, tok, workers)))
+        stream = stack.enter_context(contextlib.closing(encoded(wanted, tok, workers)))
         for example in stream:
             writers[example.split].add(example)
             bar.update(example.num_bytes)

@@ -123,7 +123,7 @@ def test_a_pair_is_end_prompt_story_end(tok):
     end, prompt, story = (tok.special_tokens[token] for token in (END, PROMPT, STORY))
     header = [end, prompt, *tok.encode("a ship"), story]
     assert prompt_tokens(tok, "a ship") == header
-    assert pair_tokens(tok, "a ship", "the man").tolist() == [*header, *tok.encode("the man"), end]
+    assert pair_tokens(tok, header, "the man").tolist() == [*header, *tok.encode("the man"), end]
 
 
 def test_special_tokens_in_a_text_are_plain_text(tok):
@@ -134,7 +134,8 @@ def test_special_tokens_in_a_text_are_plain_text(tok):
 
 @given(prompt=st.text(alphabet="the sipman", max_size=60), context=contexts)
 def test_a_long_prompt_is_cut_at_its_end_the_same_way_in_training_and_generation(tok, prompt, context):
-    tokens, header = pair_tokens(tok, prompt, "the man"), len(prompt_tokens(tok, prompt))
+    header = len(prompt_tokens(tok, prompt))
+    tokens = pair_tokens(tok, prompt_tokens(tok, prompt), "the man")
     fitted, fitted_header = fit_header(tokens, header, context)
     cut = prompt_tokens(tok, prompt, max_tokens=max_header(context))
     assert fitted[:fitted_header].tolist() == cut

@@ -1,0 +1,124 @@
+"""How fast a corpus becomes token files, and how much memory that takes.
+
+    python -m benchmarks.prepare --texts PATH... [--vocab-size 16384] [--json]
+
+In: texts, as for LLM-BPE.py.  Out: seconds and MB/s of training the tokenizer and of encoding, tokens, and the most
+memory that this process and its workers had resident at one moment. What is written goes to a temporary folder.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bpe import Tokenizer
+from bpe.errors import UserError
+from data.layout import SPECIAL_TOKENS
+from data.sources import text_source
+from data.tokens import write_token_files
+
+SAMPLED_EVERY = 0.05  # seconds between two looks at the memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What was measured; MB are 10^6 bytes."""
+
+    text_mb: float  # UTF-8 of the cleaned text
+    documents: int
+    tokens: int
+    vocab_size: int
+    tokenizer_seconds: float  # reading, cleaning, counting words, merging
+    encoding_seconds: float  # reading, cleaning, encoding, writing
+    encoding_mb_per_second: float
+    peak_resident_mb: float  # this process and its workers together, over everything above
+
+
+@dataclass
+class PeakMemory:
+    """The most memory seen resident so far, in bytes; Linux only, elsewhere it stays 0."""
+
+    bytes: int = 0
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look again and again while the block runs."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(SAMPLED_EVERY):
+                self.bytes = max(self.bytes, resident_with_children())
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+
+def resident_with_children() -> int:
+    """Bytes that this process and its children have resident; pages that they share are counted for each."""
+    processes = ["self"]
+    for listing in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            processes += listing.read_text().split()
+    pages = 0
+    for process in processes:
+        with contextlib.suppress(OSError):  # the child has ended
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * (os.sysconf("SC_PAGE_SIZE") if pages else 0)
+
+
+def measure(texts: list[Path], vocab_size: int) -> Figures:
+    """Prepare `texts` as a run does: a tokenizer from the training documents, then the token files of both splits."""
+    source = text_source(texts, None, Path("downloads"))
+    peak = PeakMemory()
+    with tempfile.TemporaryDirectory() as folder, peak.watching():
+        start = time.perf_counter()
+        training = (document.text for split, document in source.examples() if split == "train")
+        tok = Tokenizer.train(training, vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, shrink=True)
+        trained = time.perf_counter()
+        files = write_token_files(source.examples(), tok, Path(folder), "texts", source="").values()
+        written = time.perf_counter()
+        text_mb = sum(int(file.num_bytes.sum()) for file in files) / 1e6
+        return Figures(
+            text_mb=round(text_mb, 1),
+            documents=sum(len(file) for file in files),
+            tokens=sum(file.num_tokens for file in files),
+            vocab_size=tok.vocab_size,
+            tokenizer_seconds=round(trained - start, 1),
+            encoding_seconds=round(written - trained, 1),
+            encoding_mb_per_second=round(text_mb / (written - trained), 2),
+            peak_resident_mb=round(peak.bytes / 1e6),
+        )
+
+
+def main() -> int:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.prepare", description="time and memory of preparing texts"
+    )
+    parser.add_argument("--texts", nargs="+", type=Path, required=True, help="folders, files or archives of plain text")
+    parser.add_argument("--vocab-size", type=int, default=16_384)
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+    args = parser.parse_args()
+    try:
+        figures = asdict(measure(args.texts, args.vocab_size))
+    except UserError as error:
+        print(f"benchmarks.prepare: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(figures) if args.json else "\n".join(f"{name:24}{value:>15,}" for name, value in figures.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
