@@ -1,0 +1,98 @@
+"""Laws of finding and loading what was trained."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bpe import Tokenizer
+from data.layout import SPECIAL_TOKENS
+from model import load
+from model.build import build
+from model.config import ModelConfig
+from model.errors import ModelError
+from model.folder import save_folder
+from model.loading import default_run, find_stage
+from model.quantize import Int4Linear
+
+ROOT = Path(__file__).resolve().parents[2]
+TOK = Tokenizer.train(["the man swam to the ship; the ship sank"] * 2, vocab_size=262, special_tokens=SPECIAL_TOKENS)
+SHAPE = {"layers": 1, "width": 64, "heads": 1, "kv_heads": 1, "hidden": 64, "context": 16}
+
+
+def save_stage(folder: Path, saved_at: float = 1e9) -> Path:
+    model = build(ModelConfig(vocab_size=TOK.vocab_size, **SHAPE))
+    save_folder(folder, model.state_dict(), model.config, TOK, stage=folder.name)
+    os.utime(folder / "model.safetensors", (saved_at, saved_at))
+    return folder
+
+
+def test_a_run_stands_for_its_finetune_stage_else_its_pretrain_stage(tmp_path):
+    pretrain = save_stage(tmp_path / "pretrain")
+    assert find_stage(tmp_path) == pretrain == find_stage(pretrain)
+    assert load(tmp_path)[0].stage == "pretrain"
+    finetune = save_stage(tmp_path / "finetune")
+    assert find_stage(tmp_path) == finetune
+    assert load(tmp_path)[0].stage == "finetune"
+    assert load(pretrain)[0].stage == "pretrain"
+
+
+def test_a_stage_that_is_only_begun_is_passed_over(tmp_path):
+    pretrain = save_stage(tmp_path / "pretrain")
+    (tmp_path / "finetune").mkdir()
+    assert find_stage(tmp_path) == pretrain
+
+
+def test_what_is_loaded_is_what_was_saved_ready_to_write(tmp_path):
+    torch.manual_seed(0)
+    saved = build(ModelConfig(vocab_size=TOK.vocab_size, **SHAPE))
+    save_folder(tmp_path / "finetune", saved.state_dict(), saved.config, TOK, stage="finetune")
+    model, tok = load(tmp_path / "finetune", device="cpu")
+    assert tok == TOK
+    assert not model.training
+    ids = torch.tensor([TOK.encode("the man")])
+    torch.testing.assert_close(model(ids), saved(ids))
+
+
+def test_the_cpu_computes_in_float32_unless_told_otherwise(tmp_path):
+    save_stage(tmp_path / "finetune")
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, None: torch.float32}
+    for name, dtype in dtypes.items():
+        assert {parameter.dtype for parameter in load(tmp_path, "cpu", name)[0].parameters()} == {dtype}
+
+
+def test_a_quantized_model_knows_its_stage(tmp_path):
+    save_stage(tmp_path / "pretrain")
+    model, _ = load(tmp_path, "cpu", quantize="int4")
+    assert model.stage == "pretrain"
+    assert any(isinstance(module, Int4Linear) for module in model.modules())
+
+
+def test_the_default_run_is_story_else_the_one_saved_last(tmp_path):
+    with pytest.raises(ModelError, match="make story"):
+        default_run(tmp_path)
+    save_stage(tmp_path / "older" / "finetune", 10)
+    save_stage(tmp_path / "newer" / "finetune", 5)
+    save_stage(tmp_path / "newer" / "pretrain", 20)
+    save_stage(tmp_path / "newest" / "attempt", 30)  # no stage of ours
+    assert default_run(tmp_path) == tmp_path / "newer"
+    (tmp_path / "story" / "pretrain").mkdir(parents=True)
+    assert default_run(tmp_path) == tmp_path / "newer"
+    save_stage(tmp_path / "story" / "pretrain", 1)
+    assert default_run(tmp_path) == tmp_path / "story"
+
+
+def test_load_and_generate_are_the_packages_own_and_cost_nothing_before_they_are_used():
+    script = (
+        "import sys, model, model.config\n"
+        "assert 'torch' not in sys.modules\n"
+        "import model.loading, model.story\n"
+        "from model import generate, load\n"
+        "assert (generate, load) == (model.story.generate, model.loading.load)\n"
+        "assert not hasattr(model, 'nonsense')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
