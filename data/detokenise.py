@@ -9,7 +9,7 @@ import re
 
 _SIGN = re.compile(
     r"``|''|-[LR][RSC]B-|\w (?:[nN]['][tT]|'(?:s|re|ve|ll|m|d|S|RE|VE|LL|M|D)|' (?:s|t|re|ve|ll|m|d))\b"
-    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)|[(\[] (?=\w)|\w [.,!?;]+(?<!\.\.)(?=\s|$)",
+    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)|[(\[] (?=\w)|[\w'\")] [.,!?;]+(?<!\.\.)(?=\s|$)",
     re.MULTILINE,
 )
 
@@ -24,7 +24,7 @@ _RULES = tuple(
         (r"(?<=\S) +([.,!?;:%]+)(?=[\s\"')\]}]|$)", r"\1"),
         (r"([(\[{]) +", r"\1"),
         (r" +([)\]}])", r"\1"),
-        (r"(?<!\S)([$£€#]) (?=\d)", r"\1"),
+        (r"(?<!\w)([$£€#]) (?=\d)", r"\1"),
         (r"(?<=\w) '(?=[\s.,!?;:]|$)", "'"),  # a plural's apostrophe, or the end of a single-quoted word
         (r"(?<=[.,!?;:])'(?=\w)", " '"),  # the start of one, pulled to the word before it
         (r"(?<=[a-z])'(?=(?:em|im|ave|bout|cause|til)\b)", " '"),

@@ -22,6 +22,7 @@ from typing import Generic, Literal, TypeVar
 from bpe.files import sha256_of
 from data import gutenberg_books, tiny_stories, writing_prompts
 from data.documents import Document, Pair, Split, read_texts, text_files
+from data.download import Unreachable
 from data.errors import DataError
 from data.splits import keep_documents_apart, keep_pairs_apart, split_documents, split_pairs
 
@@ -81,7 +82,7 @@ def text_source(texts: Sequence[Path] | None, dataset: str | None, downloads: Pa
         if name == "gutenberg":
             return _to_be_split(name, gutenberg_books.download(downloads / name))
         files = tiny_stories.download(downloads / name)
-    except DataError as error:
+    except Unreachable as error:
         raise _with_ways_on(error, "--texts") from error
     return _given_split(name, [files["train"]], [files["valid"]])
 
@@ -100,7 +101,7 @@ def pair_source(pairs: Path | None, dataset: str | None, downloads: Path) -> Pai
         return PairSource(name, _sample_files(), lambda: split_pairs(sample_pairs))
     try:
         folder = writing_prompts.download(downloads / name)
-    except DataError as error:
+    except Unreachable as error:
         raise _with_ways_on(error, "--pairs") from error
     return _source_of_pairs(name, writing_prompts.find_pair_files(folder))
 
@@ -173,8 +174,8 @@ def _refuse_both(paths: object, dataset: str | None, what: str) -> None:
         raise DataError(f"--{what} and --dataset were both given; which one is meant? Leave the other out")
 
 
-def _with_ways_on(error: DataError, option: str) -> DataError:
-    return DataError(f"{error}; without a network: {option} PATH for your own files, or --dataset sample")
+def _with_ways_on(error: Unreachable, option: str) -> DataError:
+    return DataError(f"{error}; or without a network: {option} PATH for your own files, --dataset sample for ours")
 
 
 def _listed(paths: Sequence[Path]) -> str:

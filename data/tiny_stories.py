@@ -4,20 +4,26 @@ In: a folder for downloads.  Out: the data set's two files in it, one story afte
 between them, which is what `data.documents.read_texts` reads. Published under CDLA-Sharing-1.0.
 """
 
+import sys
 from pathlib import Path
 
 from data.documents import Split
-from data.download import fetch
+from data.download import Downloader
 
-_FOLDER = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main"
+ADDRESS = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main"
 FILES: dict[Split, str] = {"train": "TinyStoriesV2-GPT4-train.txt", "valid": "TinyStoriesV2-GPT4-valid.txt"}
 
 
-def download(folder: Path, address: str = _FOLDER) -> dict[Split, Path]:
+def download(folder: Path, *, address: str = ADDRESS, downloader: Downloader | None = None) -> dict[Split, Path]:
     """The training and validation files in `folder`, fetched from below `address` where they are not there yet.
 
-    About 2.3 GB. Raises DataError when there is no network and no earlier download.
+    Says on stderr how much that is. Raises Unreachable when there is no network and no earlier download, and DataError
+    for a file that was changed since.
     """
-    for name in FILES.values():
-        fetch(f"{address}/{name}", folder / name)
-    return {split: folder / name for split, name in FILES.items()}
+    files = {split: folder / name for split, name in FILES.items()}
+    if not all(file.exists() for file in files.values()):
+        print(f"TinyStories: 2.3 GB to fetch into {folder}, once only; a stopped download goes on", file=sys.stderr)
+    downloader = downloader or Downloader()
+    for file in files.values():
+        downloader.fetch(f"{address}/{file.name}", file)
+    return files

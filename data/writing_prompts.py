@@ -16,6 +16,7 @@ Left out are pairs
 import logging
 import re
 import shutil
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from bpe.files import atomic_write
 from data.clean import normalise
 from data.detokenise import detokenise
 from data.documents import MAX_DOCUMENT, Pair, Split, explained, open_plain_or_packed
-from data.download import fetch
+from data.download import Downloader
 from data.errors import DataError
 
 ADDRESS = "https://dl.fbaipublicfiles.com/fairseq/data/writingPrompts.tar.gz"
@@ -50,16 +51,19 @@ _MODERATOR = re.compile(r"\W*(?:off-topic discussion|this (?:submission|post|com
 _log = logging.getLogger("data")
 
 
-def download(folder: Path, address: str = ADDRESS) -> Path:
-    """The folder with the data set's files, fetched (370 MB) and unpacked below `folder` where they are not there yet.
+def download(folder: Path, *, address: str = ADDRESS, downloader: Downloader | None = None) -> Path:
+    """The folder with the data set's files, fetched and unpacked below `folder` where they are not there yet.
 
-    Raises DataError when there is no network and no earlier download, or the archive is damaged.
+    Says on stderr how much that is. Raises Unreachable when there is no network and no earlier download, and DataError
+    for an archive that is damaged or was changed since.
     """
     unpacked = folder / "unpacked"
     if all((unpacked / name).is_file() for name in _FILES):
         return unpacked
     archive = folder / "writingPrompts.tar.gz"
-    fetch(address, archive)
+    if not archive.exists():
+        print(f"WritingPrompts: 370 MB to fetch into {folder}, once only; a stopped download goes on", file=sys.stderr)
+    (downloader or Downloader()).fetch(address, archive)
     with explained(archive), tarfile.open(archive, "r|gz") as tar:
         for member in tar:
             name = PurePosixPath(member.name).name  # never the path, which could lead out of the folder
