@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 2 something the user can put right, 130 stopped by Ctrl-C."""
     options = vars(parser().parse_args(argv))
     stage = options.pop("stage")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     try:
         from model.request import Request  # torch takes a second to import; wrong options are refused before
         from model.stages import run_stages

@@ -232,7 +232,9 @@ def test_a_checkpoint_is_never_executed(tmp_path: Path) -> None:
 def test_every_parameter_is_trained_by_exactly_one_optimizer() -> None:
     model = build(SHAPE)
     groups = parameter_groups(model)
-    assert sorted(map(id, (parameter for group in groups for parameter in group))) == sorted(map(id, model.parameters()))
+    assert sorted(map(id, (parameter for group in groups for parameter in group))) == sorted(
+        map(id, model.parameters())
+    )
     matrices, decayed, plain = groups
     assert len(matrices) == 7 * SHAPE.layers
     assert [tuple(parameter.shape) for parameter in decayed] == [(SHAPE.vocab_size, SHAPE.width)]

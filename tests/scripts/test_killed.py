@@ -22,25 +22,6 @@ SMALL = "--preset nano --layers 1 --width 64 --context 64 --vocab-size 300"
 SAVING = "--save-every 2 --eval-every 20 --device cpu --dtype float32"
 
 
-WORDS = "the a sea ship man woman house river bird said went saw and but of in to was with night light old".split()
-
-
-def write_corpus(folder: Path) -> None:
-    """Thirty texts and thirty pairs of random sentences."""
-    chance = random.Random(1)
-
-    def sentences(count: int) -> str:
-        return " ".join(" ".join(chance.choices(WORDS, k=9)).capitalize() + "." for _ in range(count))
-
-    (folder / "texts").mkdir()
-    (folder / "pairs").mkdir()
-    for i in range(30):
-        (folder / "texts" / f"{i}.txt").write_text(f"{sentences(20)}\n\n{sentences(20)}\n")
-    for split, count in (("train", 25), ("valid", 5)):
-        (folder / "pairs" / f"{split}.wp_source").write_text("".join(f"[ WP ] {sentences(1)}\n" for _ in range(count)))
-        (folder / "pairs" / f"{split}.wp_target").write_text("".join(f"{sentences(25)}\n" for _ in range(count)))
-
-
 def command(stage: str, corpus: Path, run: Path) -> list[str]:
     data = f"--texts {corpus / 'texts'} {SMALL}" if stage == "pretrain" else f"--pairs {corpus / 'pairs'}"
     options = f"--stage {stage} --run {run} --steps {STEPS} --batch-tokens 256 {data} {SAVING}"
@@ -61,22 +42,21 @@ def wait_for_training(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(tmp_path: Path) -> None:
-    write_corpus(tmp_path)
+def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(tmp_path: Path, corpus: Path) -> None:
     chance = random.Random(7)
     for stage in ("pretrain", "finetune"):
-        straight = start(stage, tmp_path, tmp_path / "straight")
+        straight = start(stage, corpus, tmp_path / "straight")
         _, complaint = straight.communicate()
         assert straight.returncode == 0, complaint
         for _ in range(KILLS):
-            process = start(stage, tmp_path, tmp_path / "killed")
+            process = start(stage, corpus, tmp_path / "killed")
             wait_for_training(process)
             time.sleep(LONGEST * chance.random())
             ended = process.poll() is not None
             process.kill()
             _, complaint = process.communicate()
             assert not ended, f"it ended before it could be killed (are STEPS too few for this machine?): {complaint}"
-        last = start(stage, tmp_path, tmp_path / "killed")
+        last = start(stage, corpus, tmp_path / "killed")
         _, complaint = last.communicate()
         assert last.returncode == 0, complaint
         assert "goes on from step" in complaint

@@ -1,0 +1,46 @@
+"""Imports point one way: bpe <- data <- model <- scripts, and the first two know nothing of torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {"bpe": {"bpe"}, "data": {"bpe", "data"}, "model": {"bpe", "data", "model"}}
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The top-level names that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_comes_before_it(package: str) -> None:
+    for file in (ROOT / package).rglob("*.py"):
+        wrong = set(imported(file)) & MAY_IMPORT.keys() - MAY_IMPORT[package]
+        assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
+
+
+@pytest.mark.parametrize("package", ["bpe", "data.sources", "data.batches"])
+def test_tokenizer_and_data_work_without_torch(package: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; import {package}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_files_stay_small_enough_to_read_in_one_sitting() -> None:
+    lengths = {file: len(file.read_text().splitlines()) for p in MAY_IMPORT for file in (ROOT / p).rglob("*.py")}
+    assert {str(file): length for file, length in lengths.items() if length > 350} == {}
+
+
+def test_every_file_opens_with_what_it_is_for() -> None:
+    for package in MAY_IMPORT:
+        for file in (ROOT / package).rglob("*.py"):
+            assert ast.get_docstring(ast.parse(file.read_text())), f"{file.relative_to(ROOT)} has no docstring"
