@@ -77,7 +77,7 @@ def clean(text: str) -> str:
     """
     if not is_marked(text):
         return text
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     start, end = _book(text)
     blocks = apparatus.remove(text[start:end], title=title(text[:start]))
     book = "\n\n".join(unwrap.paragraphs(blocks))

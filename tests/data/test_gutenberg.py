@@ -133,6 +133,29 @@ def test_a_contents_list_whose_end_is_not_certain_is_kept() -> None:
     assert "Of kings\n\nOf queens" in clean(book(inside))
 
 
+def test_a_transcribers_note_ends_at_a_wide_gap_whatever_follows() -> None:
+    inside = "Transcriber's Note: the spelling was kept.\n\n\n\nHe corrected the proofs.\n\n" + "He read.\n\n" * 60
+    assert clean(book(inside)).startswith("He corrected the proofs.\n\nHe read.")
+
+
+def test_a_table_keeps_its_lines_even_in_small_letters() -> None:
+    inside = "whale,        _English_.\nhval,         _Danish_.\nballena,      _Spanish_."
+    assert clean(book(inside)) == "whale, English.\nhval, Danish.\nballena, Spanish.\n"
+
+
+def test_prose_set_narrower_than_the_page_is_joined_too() -> None:
+    narrow = (
+        "Dear sister, the house on the hill is\nsold, the dog has gone to live with the\n"
+        "miller, and I am writing this upon the\nstairs, which are the last chair."
+    )
+    assert clean(book(narrow)) == narrow.replace("\n", " ") + "\n"
+
+
+def test_verse_keeps_its_lines_even_where_one_runs_on_in_small_letters() -> None:
+    verse = "The tide went out,\nand with it went the boat;\nThe tide came in,\nand nothing was afloat."
+    assert clean(book(verse)) == verse + "\n"
+
+
 WORDS = st.lists(
     st.sampled_from(
         ["the", "ship", "went", "slowly", "over", "a", "dark", "sea", "and", "nobody", "saw", "it", "but", "one"]
