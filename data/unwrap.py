@@ -100,9 +100,11 @@ def paragraphs(blocks: Sequence[Block]) -> list[str]:
         lines = [line for line in block.lines if not is_rule(line)]
         for part in _indented_paragraphs(lines, wrapping):
             kept = _meant_breaks(part, wrapping)
-            text = part[0].strip()
+            pieces = [part[0].strip()]
             for line, meant in zip(part[1:], kept, strict=True):
-                text = f"{text}\n{line.strip()}" if meant else _joined(text, line.strip(), words)
+                pieces[-1], glue = (pieces[-1], "\n") if meant else _joint(pieces[-1], line.strip(), words)
+                pieces += [glue, line.strip()]
+            text = "".join(pieces)
             found.append("\n".join("* * *" if _STARS.fullmatch(line) else _tidy(line) for line in text.split("\n")))
     return [text for text in found if text.strip()]
 
@@ -145,17 +147,15 @@ def _indented_paragraphs(lines: Sequence[str], wrapping: Wrapping) -> list[Seque
     return [lines[start:end] for start, end in pairwise([0, *opens, len(lines)])]
 
 
-def _joined(text: str, line: str, words: Counter[str]) -> str:
-    """Two lines as one, closing up what was divided at the end of the first."""
-    if (divided := _DIVIDED.search(text)) and (rest := _WORD.match(line)):
+def _joint(line: str, following: str, words: Counter[str]) -> tuple[str, str]:
+    """How two lines become one: the first as it will stand, and what goes between them."""
+    if (divided := _DIVIDED.search(line)) and (rest := _WORD.match(following)):
         head, tail = divided[1].lower(), rest[0].lower()
         alone = words[head + tail] > 0 and words[f"{head}-{tail}"] == 0
-        return (text[:-1] if alone else text) + line
-    if re.search(r"(?<![-\s])--$|(?<!\s)—$", text):
-        return text + line
-    if line.startswith(("—", "--")) and not line.startswith("---") and text[-1] not in '."”_)':
-        return text + line
-    return f"{text} {line}"
+        return line[:-1] if alone else line, ""
+    dash_before = re.search(r"(?<![-\s])--$|(?<!\s)—$", line)
+    dash_after = re.match(r"—|--(?!-)", following) and line[-1] not in '."”_)'
+    return line, "" if dash_before or dash_after else " "
 
 
 def _tidy(line: str) -> str:
