@@ -70,12 +70,14 @@ def test_a_folder_is_read_whole_in_order_and_other_files_are_passed_over(tmp_pat
 
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
     file = written(tmp_path / "a.txt", STORY)
-    assert texts(tmp_path, file, tmp_path / "." / "a.txt") == [STORY]
+    (tmp_path / "b.txt").symlink_to(file)
+    assert texts(tmp_path, file, tmp_path / ".." / tmp_path.name / "a.txt") == [STORY]
 
 
 def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
     written(tmp_path / "inner" / "a.txt", STORY)
-    (tmp_path / "inner" / "back").symlink_to(tmp_path)
+    for name in ("back", "again"):  # two, as the number of paths then doubles with each turn
+        (tmp_path / "inner" / name).symlink_to(tmp_path)
     (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
     assert texts(tmp_path) == [STORY]
 

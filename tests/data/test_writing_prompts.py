@@ -61,6 +61,11 @@ def test_ordinary_spelling_stays_as_it_is(text: str) -> None:
     assert detokenise(text) == text
 
 
+@pytest.mark.parametrize("text", ["You can not  stop ... me", "  indented", "100 % of it", "rock 'n' roll"])
+def test_a_text_without_a_sign_is_not_even_tidied(text: str) -> None:
+    assert detokenise(text) == text
+
+
 @pytest.mark.parametrize(
     ("tokenised", "ordinary"),
     [
@@ -76,6 +81,7 @@ def test_ordinary_spelling_stays_as_it_is(text: str) -> None:
         ('" I \' m here , " he said . " Don \' t go "', '"I\'m here," he said. "Don\'t go"'),
         ("was a letter with $ 5000 ( in cash ) , rule # 1", "was a letter with $5000 (in cash), rule #1"),
         ("they suspect ... and run , though", "they suspect... and run, though"),
+        ('`` Wait , he said . "Now" , it \'s late .', '"Wait, he said. "Now", it\'s late.'),
         ("first line ,\n`` second ''", 'first line,\n"second"'),
     ],
 )
