@@ -66,9 +66,10 @@ def default_run(runs: str | os.PathLike[str] = "runs") -> Path:
     Raises ModelError when no run has one.
     """
     saved: dict[Path, float] = {}
-    for stage_folder in Path(runs).glob("*/*"):
-        if stage_folder.name in LATEST_FIRST and (at := _saved_at(stage_folder)) is not None:
-            saved[stage_folder.parent] = max(at, saved.get(stage_folder.parent, at))
+    for stage in reversed(LATEST_FIRST):  # a run counts by the stage that `load` would take
+        for stage_folder in Path(runs).glob(f"*/{stage}"):
+            if (at := _saved_at(stage_folder)) is not None:
+                saved[stage_folder.parent] = at
     if not saved:
         raise ModelError(
             f"there is no trained model below {Path(runs)}; type `make story` to train a small one in minutes, "

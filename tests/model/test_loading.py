@@ -75,8 +75,8 @@ def test_the_default_run_is_story_else_the_one_saved_last(tmp_path):
     with pytest.raises(ModelError, match="make story"):
         default_run(tmp_path)
     save_stage(tmp_path / "older" / "finetune", 10)
-    save_stage(tmp_path / "newer" / "finetune", 5)
-    save_stage(tmp_path / "newer" / "pretrain", 20)
+    save_stage(tmp_path / "newer" / "finetune", 20)
+    save_stage(tmp_path / "newer" / "pretrain", 5)
     save_stage(tmp_path / "newest" / "attempt", 30)  # no stage of ours
     assert default_run(tmp_path) == tmp_path / "newer"
     (tmp_path / "story" / "pretrain").mkdir(parents=True)
