@@ -10,7 +10,30 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-WORDS = "the a sea ship man woman house river bird said went saw and but of in to was with night light old".split()
+WORDS = [
+    "the",
+    "a",
+    "sea",
+    "ship",
+    "man",
+    "woman",
+    "house",
+    "river",
+    "bird",
+    "said",
+    "went",
+    "saw",
+    "and",
+    "but",
+    "of",
+    "in",
+    "to",
+    "was",
+    "with",
+    "night",
+    "light",
+    "old",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from model.run import RunFolder
 
 Door = Callable[..., int]
-TINY = "--preset nano --layers 1 --width 64 --context 32 --vocab-size 300".split()
-QUICK = "--batch-tokens 64 --device cpu --dtype float32".split()
+TINY = ["--preset", "nano", "--layers", "1", "--width", "64", "--context", "32", "--vocab-size", "300"]
+QUICK = ["--batch-tokens", "64", "--device", "cpu", "--dtype", "float32"]
 
 
 def pretrain(door: Door, corpus: Path, run: Path, *more: object) -> int:
