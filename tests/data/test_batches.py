@@ -160,6 +160,16 @@ def test_epochs_and_seeds_differ():
         assert sorted(first) != sorted(second)  # the rows themselves, not only their order
 
 
+def test_documents_have_other_neighbours_every_epoch():
+    batches = TrainingBatches(made_up("documents", [(0, 5)] * 40), context=40, rows=1, seed=0)
+    neighbours = []
+    for epoch in (0, 1):
+        rows = [[batch.inputs[0, part.start] // 5 for part in segments_of(batch)] for batch in epoch_of(batches, epoch)]
+        neighbours.append({pair for row in rows for pair in pairwise(row)})
+    assert len(neighbours[0] & neighbours[1]) < 10
+    assert len(neighbours[0]) > 30
+
+
 def test_a_single_book_is_cut_elsewhere_every_epoch():
     batches = TrainingBatches(made_up("documents", [(0, 1000)]), context=50, rows=1, seed=0)
     cuts = [{int(batch.inputs[0, 0]) % 50 for batch in epoch_of(batches, epoch)} for epoch in range(4)]
@@ -236,6 +246,7 @@ def test_capped_evaluation_takes_beginnings_of_documents_and_whole_pairs():
     assert sorted({(i - 1) // 102 for i in scored_ids(list(fewer.batches()))}) == [0, 2, 4, 6, 8]
     pairs = made_up("pairs", [(4, 14)] * 9)
     assert HeldOut(pairs, vocabulary_of(pairs), context=8, rows=2, max_tokens=35).num_tokens == 30
+    assert HeldOut(pairs, vocabulary_of(pairs), context=8, rows=2, max_tokens=3).num_tokens == 10  # one, and whole
 
 
 TEXTS = ["Der Käpt’n sank. The man swam.\n\nHe swam on.", "é", "The ship — a big ship — sank.", "Swim! he said."] * 3

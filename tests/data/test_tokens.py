@@ -1,5 +1,6 @@
 """Laws of token files: they hold what went in, are whole or refused, and know their tokenizer and their text."""
 
+import contextlib
 import errno
 import json
 import os
@@ -165,7 +166,8 @@ def test_portions_joined_are_the_examples_that_have_text(lengths):
     assert all(sum(len(content.text) for _, content in part[:-1]) < 10 for part in parts)
 
 
-def test_examples_are_read_as_they_are_needed(tok, monkeypatch):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_examples_are_read_as_they_are_needed(tok, monkeypatch, workers):
     monkeypatch.setattr(encoding, "PORTION", 10)
     taken = []
 
@@ -174,10 +176,10 @@ def test_examples_are_read_as_they_are_needed(tok, monkeypatch):
             taken.append(i)
             yield "train", Document("", CORPUS)
 
-    stream = encoded(source(), tok, 1)
-    for number in range(1, 100):
-        next(stream)
-        assert len(taken) <= number + 2
+    with contextlib.closing(encoded(source(), tok, workers)) as stream:
+        for number in range(1, 100):
+            next(stream)
+            assert len(taken) <= number + 2 * workers
 
 
 def test_files_that_fit_are_used_again_and_others_written_anew(tok, tmp_path):
