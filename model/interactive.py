@@ -6,7 +6,7 @@ In: lines, typed or piped.  Out: stories on stdout; what is said about them on s
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -49,20 +49,28 @@ class Session:
         self.stories: list[str] = []
 
     def run(self, first_prompt: str | None) -> None:
-        """Write until the lines end or :quit is typed; what a line gets wrong is said on stderr."""
+        """Write until the lines end or :quit is typed; Ctrl-C and mistakes end a line, never the session."""
         if sys.stdin.isatty():
             say(HELP)
         if first_prompt:
             self.write(first_prompt)
-        for line in lines():
+        going_on = True
+        while going_on:
             try:
-                if line.startswith(":"):
-                    if not self.command(line[1:]):
-                        return
-                elif line.strip():
-                    self.write(line)
+                line = next_line()
+                going_on = line is not None and self.obey(line)
             except UserError as error:
                 say(str(error))
+            except KeyboardInterrupt:
+                say("")
+
+    def obey(self, line: str) -> bool:
+        """Follow a command, write a story for a prompt, pass over a blank line; False when the session is to end."""
+        if line.startswith(":"):
+            return self.command(line[1:])
+        if line.strip():
+            self.write(line)
+        return True
 
     def write(self, prompt: str) -> None:
         """Write one story for the prompt; Ctrl-C ends the story alone."""
@@ -129,20 +137,17 @@ class Session:
         say(f"{len(self.stories)} stories written to {path}")
 
 
-def lines() -> Iterator[str]:
-    """The lines of stdin; from a terminal with line editing and history, and Ctrl-C drops a line."""
+def next_line() -> str | None:
+    """The next line of stdin, None at its end; from a terminal with line editing and history, plain from a pipe."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        yield from (line.removesuffix("\n") for line in sys.stdin)
-        return
-    with contextlib.suppress(ImportError):  # Windows has none, and its own line editing
+        line = sys.stdin.readline()
+        return line.removesuffix("\n") if line else None
+    with contextlib.suppress(ImportError):  # Windows has no readline, and line editing of its own
         import readline  # noqa: F401
-    while True:
-        try:
-            yield input("> ")
-        except KeyboardInterrupt:
-            say("")
-        except EOFError:
-            return
+    try:
+        return input("> ")
+    except EOFError:
+        return None
 
 
 def say(text: str) -> None:
