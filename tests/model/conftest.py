@@ -1,12 +1,17 @@
-"""What the tests of models share: one thread, and models whose weights are anything but special."""
+"""What the tests of models share: one thread, models whose weights are anything but special, and a saved folder."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+from bpe import Tokenizer
+from data.layout import SPECIAL_TOKENS
 from model.build import build
 from model.config import ModelConfig
+from model.folder import save_folder
 from model.language_model import LanguageModel
 
 
@@ -29,3 +34,46 @@ def perturbed() -> Callable[..., LanguageModel]:
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer_of() -> Callable[[str], Tokenizer]:
+    """A function from a text to a tokenizer of 280 ids trained on it; other texts make others of the same size."""
+
+    def train(text: str) -> Tokenizer:
+        return Tokenizer.train([text] * 2, vocab_size=280, special_tokens=SPECIAL_TOKENS, workers=1)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def cat_text() -> str:
+    """What the tokenizer `tok` was trained on."""
+    return "The cat sat on the mat. The hat of the cat sat there too, and that was that; the mat was flat."
+
+
+@pytest.fixture(scope="session")
+def tok(cat_text, tokenizer_of) -> Tokenizer:
+    return tokenizer_of(cat_text)
+
+
+@pytest.fixture(scope="session")
+def config(tok) -> ModelConfig:
+    """A small model for `tok`."""
+    return ModelConfig(
+        vocab_size=tok.vocab_size, context=32, width=32, layers=2, heads=4, kv_heads=2, hidden=48, head_size=8
+    )
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory, tok, config, perturbed) -> Path:
+    """A folder that no test writes to."""
+    folder = tmp_path_factory.mktemp("saved") / "pretrain"
+    save_folder(folder, perturbed(config).state_dict(), config, tok, stage="pretrain")
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path) -> Path:
+    """A copy of the saved folder, to be spoiled."""
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
