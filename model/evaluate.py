@@ -2,26 +2,20 @@
 
 In: a model and held-out text laid out in windows.  Out: one number that compares across vocabularies.
 
-    python -m model.evaluate DIR --texts PATH | --pairs PATH [--json]
+Bits per byte: the total negative log2-likelihood of the scored tokens over the UTF-8 bytes they stand for. Every
+document starts anew, windows of the model's context move by half of it, every token is scored once (data/layout.py). Of
+a pair the story and its end are scored, given the prompt, over the story's bytes plus one.
 
-Bits per byte: the total negative log2-likelihood of the scored tokens over the UTF-8 bytes they stand for. Every document
-starts anew, windows of the model's context move by half of it, every token is scored once (data/layout.py). Of a pair the
-story and its end are scored, given the prompt, over the story's bytes plus one.
+`python -m model.evaluate` is the command for it; what it does stands in model/scoring.py.
 """
 
-import argparse
-import json
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from bpe import Tokenizer
-from bpe.errors import UserError
 from bpe.progress import progress_bar
 from data.batches import HeldOut
 from model.build import LanguageModel
@@ -74,6 +68,14 @@ def summed_loss(model: LanguageModel, batch: TensorBatch) -> float:
     """The total cross-entropy of the batch's scored tokens, in nats."""
     hidden = model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
     total = 0.0
-    for states, targets in zip(hidden.split(LOSS_CHUNK), batch.targets[batch.scored].split(LOSS_CHUNK), strict=True):
+    for states, targets in zip(
+        torch.split(hidden, LOSS_CHUNK), torch.split(batch.targets[batch.scored], LOSS_CHUNK), strict=True
+    ):
         total += F.cross_entropy(model.logits(states).float(), targets, reduction="sum").item()
     return total
+
+
+if __name__ == "__main__":
+    from model.scoring import main
+
+    sys.exit(main())

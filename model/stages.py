@@ -228,7 +228,8 @@ def take_up(stage: Stage, folder: RunFolder, request: Request, record: dict[str,
     if tokenizer.fingerprint != record["tokenizer"]:
         raise ModelError(
             f"{folder.path / stage} was trained with tokenizer {record['tokenizer']}, {path} is "
-            f"{tokenizer.fingerprint}: the same ids would mean other text; put the tokenizer back, or pass --restart to train this stage anew"
+            f"{tokenizer.fingerprint}: the same ids would mean other text; "
+            "put the tokenizer back, or pass --restart to train this stage anew"
         )
     limit = request.limit(settings.config.batch_tokens) or Limit(**record["limit"])
     return Beginning(tokenizer, Plan(settings, limit, record["closing_seconds"]))

@@ -1,0 +1,131 @@
+"""The command that scores a trained stage on texts or on (prompt, story) pairs.
+
+In: a stage's folder and held-out text.  Out: bits per byte, on stdout, for people or as JSON.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bpe.errors import UserError
+from data.batches import HeldOut
+from data.documents import read_texts
+from data.encoding import Example, PlainPair
+from data.sources import pair_source
+from data.tokens import write_token_files
+from model.errors import ConfigError
+from model.evaluate import evaluate
+from model.hardware import pick_dtype
+from model.language_model import LanguageModel
+from model.loading import find_stage, load
+from model.tensors import MICRO_BATCH_TOKENS
+
+EXAMPLES = """\
+examples:
+  python -m model.evaluate runs/story/pretrain --texts held_out_books/
+  python -m model.evaluate runs/story/finetune --pairs writingPrompts/ --json
+  python -m model.evaluate runs/story/pretrain --pairs writingPrompts/     the prompt as plain text before the story
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What was scored and what came of it."""
+
+    model: str
+    parameters: int
+    text: str
+    documents: int
+    tokens: int
+    bytes: int
+    bits_per_byte: float
+    nats_per_token: float
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m model.evaluate",
+        description="Score a trained model on held-out text, in bits per byte.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a stage's folder, or a run's")
+    parser.add_argument("--texts", type=Path, nargs="+", metavar="PATH", help="texts; all of them are scored")
+    parser.add_argument("--pairs", type=Path, metavar="PATH", help="pairs; the held-out split of them is scored")
+    parser.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best one here)")
+    parser.add_argument("--dtype", metavar="NAME", help="of matrix products (default: the fastest sound one here)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    try:
+        figures = score_folder(args.folder, args.texts, args.pairs, device=args.device, dtype=args.dtype)
+    except UserError as error:
+        print(f"model.evaluate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if args.json:
+        print(json.dumps(asdict(figures)))
+    else:
+        print(f"{figures.bits_per_byte:.4f} bits per byte, {figures.nats_per_token:.4f} nats per token")
+        print(
+            f"{figures.model} ({figures.parameters:,} parameters) on {figures.text}: {figures.documents:,} documents,"
+        )
+        print(f"{figures.tokens:,} tokens, {figures.bytes:,} bytes")
+    return 0
+
+
+def score_folder(
+    folder: Path,
+    texts: Sequence[Path] | None,
+    pairs: Path | None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Figures:
+    """Score the model of a folder on texts or on pairs. Raises a UserError that names what is wrong."""
+    if (texts is None) == (pairs is None):
+        raise ConfigError("pass --texts or --pairs, one of them: what to score the model on")
+    model, tok = load(folder, device, "float32")
+    name, examples = what_to_score(model, texts, pairs)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = write_token_files(examples(), tok, Path(scratch), "scored", source="", splits=["valid"])
+        context = model.config.context
+        rows = max(1, MICRO_BATCH_TOKENS[model.device.type] // context)
+        held_out = HeldOut(files["valid"], tok, context=context, rows=rows)
+        score = evaluate(model, held_out, pick_dtype(dtype, model.device), progress=True)
+    return Figures(
+        model=str(find_stage(folder)),
+        parameters=model.num_parameters,
+        text=name,
+        documents=len(files["valid"]),
+        tokens=score.num_tokens,
+        bytes=score.num_bytes,
+        bits_per_byte=score.bits_per_byte,
+        nats_per_token=score.nats_per_token,
+    )
+
+
+def what_to_score(
+    model: LanguageModel, texts: Sequence[Path] | None, pairs: Path | None
+) -> tuple[str, Callable[[], Iterator[Example]]]:
+    """A name, and the examples: all texts; of pairs the held-out ones, in the layout that the model knows."""
+    if texts is not None:
+        return ", ".join(map(str, texts)), lambda: (("valid", document) for document in read_texts(texts))
+    source = pair_source(pairs, None, Path())
+    if model.stage == "pretrain":
+        return f"{source.name}, prompts as plain text", lambda: (
+            (split, PlainPair(pair.prompt, pair.story, pair.tag)) for split, pair in source.examples()
+        )
+    return source.name, lambda: iter(source.examples())
