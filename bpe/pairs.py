@@ -126,7 +126,7 @@ class IndexedPairs:
                 counts[into, neighbour] += times
                 places[into, neighbour].append(place)
                 made.add((into, neighbour))
-        del counts[pair]
+        counts.pop(pair, None)
         for new in made:
             if counts[new] >= 2:
                 heappush(self.heap, (-counts[new], new))
