@@ -25,7 +25,7 @@ class TensorBatch:
 
 
 def micro_batches(batch: Batch, device: torch.device) -> Iterator[TensorBatch]:
-    """Cut a batch by rows into portions of at most MICRO_BATCH_TOKENS positions, without those where nothing is scored."""
+    """Cut a batch by rows into portions of at most MICRO_BATCH_TOKENS positions; those with nothing scored drop out."""
     rows, context = batch.inputs.shape
     rows_each = max(1, MICRO_BATCH_TOKENS[device.type] // context)
 
