@@ -3,16 +3,15 @@
 In: options.  Out: a folder with everything of the run (model/stages.py). This file parses, calls and reports.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bpe.errors import UserError
+from bpe.command import CommandParser, run_command
 
 EXAMPLES = """\
-examples:
   python LLM-BPE.py --stage pretrain                             about 100 Project Gutenberg books, downloaded once
   python LLM-BPE.py --stage finetune                             then Reddit WritingPrompts, downloaded once
   python LLM-BPE.py --stage all --dataset sample --run runs/sample --minutes 4      no download, a few minutes
@@ -20,14 +19,12 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options; their meaning is design.md's section on commands."""
-    parser = argparse.ArgumentParser(
-        prog="LLM-BPE.py",
-        description="Train a tokenizer, pretrain a transformer on books, finetune it on (prompt, story) pairs.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def parser() -> CommandParser:
+    """The options; what was not given is None, and then model/plan.py or the run itself decides."""
+    parser = CommandParser(
+        "LLM-BPE.py",
+        "Train a tokenizer, pretrain a transformer on books, finetune it on (prompt, story) pairs.",
+        EXAMPLES,
     )
     parser.add_argument(
         "--stage", required=True, choices=("tokenizer", "pretrain", "finetune", "all"), help="what to do"
@@ -82,24 +79,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status: 0 done, 2 something the user can put right, 130 stopped by Ctrl-C."""
-    options = vars(parser().parse_args(argv))
-    stage = options.pop("stage")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    try:
-        from model.request import Request  # torch takes a second to import; wrong options are refused before
-        from model.stages import run_stages
+    """Run the command; return its exit status."""
+    return run_command("LLM-BPE", lambda: run(vars(parser().parse_args(argv))))
 
-        given = {name: value for name, value in options.items() if value is not None}
-        if "texts" in given:
-            given["texts"] = tuple(given["texts"])
-        run_stages(stage, Request(**given))
-    except UserError as error:
-        print(f"LLM-BPE: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+def run(options: dict[str, Any]) -> None:
+    """Do what the options ask. Raises a UserError for what the user can put right, KeyboardInterrupt after saving."""
+    from model.request import Request  # torch takes a second to import; wrong options are refused before
+    from model.stages import run_stages
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    stage = options.pop("stage")
+    given = {name: value for name, value in options.items() if value is not None}
+    if "texts" in given:
+        given["texts"] = tuple(given["texts"])
+    run_stages(stage, Request(**given))
 
 
 if __name__ == "__main__":

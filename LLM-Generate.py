@@ -4,21 +4,19 @@ In: a prompt and how to sample.  Out: the story on stdout, as it is written, and
 """
 
 import argparse
-import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from bpe.errors import FileError, UserError
+from bpe.command import CommandParser, UsageError, run_command, show
 
 if TYPE_CHECKING:
     from model.story import Story
 
 EXAMPLES = """\
-examples:
   python LLM-Generate.py "A man in a sinking ship"
   python LLM-Generate.py "A woman hugging a child" --num 3 --seed 1 --temperature 0.9
   python LLM-Generate.py "The last lighthouse" --json > story.json
@@ -26,25 +24,10 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, with its complaints in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; --help lists the options")
-
-
-class UsageError(UserError):
-    """A command line that cannot be read."""
-
-
-def parser() -> Parser:
+def parser() -> CommandParser:
     """The options; the defaults of sampling are model/sampling.py's, and this file knows none of them but in words."""
-    options = Parser(
-        prog="LLM-Generate.py",
-        description="Write a story from a prompt with a model that LLM-BPE.py trained.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    options = CommandParser(
+        "LLM-Generate.py", "Write a story from a prompt with a model that LLM-BPE.py trained.", EXAMPLES
     )
     options.add_argument("prompt", nargs="*", help='what the story is about; "" leaves that to the model')
     options.add_argument(
@@ -81,20 +64,8 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0 done, 2 wrong use or bad input, 130 stopped by Ctrl-C."""
-    for stream in (sys.stdin, sys.stdout):
-        make_utf8(stream)
-    try:
-        run(parser().parse_args(argv))
-    except UserError as error:
-        print(f"LLM-Generate: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # after the ^C that the terminal shows
-        return 130
-    except BrokenPipeError:  # the reader has seen enough
-        leave_stdout()
-    return 0
+    """Run the command; return its exit status."""
+    return run_command("LLM-Generate", lambda: run(parser().parse_args(argv)))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -157,27 +128,9 @@ def described(story: "Story") -> dict[str, object]:
     }
 
 
-def show(piece: str) -> None:
-    """Write to stdout at once. Raises FileError when there is no more room, BrokenPipeError when nobody reads."""
-    try:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        leave_stdout()
-        raise FileError(f"cannot write the story: {error.strerror}; make room, or write elsewhere") from error
-
-
 def note(text: str) -> None:
     """Tell the user something that is no story."""
     print(f"LLM-Generate: {text}", file=sys.stderr, flush=True)
-
-
-def make_utf8(stream: object) -> None:
-    """Read and write UTF-8 whatever the locale or code page says: a story may hold any character."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(encoding="utf-8", errors="replace")
 
 
 def as_utf8(argument: str) -> str:
@@ -186,11 +139,6 @@ def as_utf8(argument: str) -> str:
         return os.fsencode(argument).decode("utf-8")
     except UnicodeError:
         return argument
-
-
-def leave_stdout() -> None:
-    """Send what is still buffered nowhere; Python would complain about it on leaving."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bpe.errors import UserError
+from bpe.command import CommandParser, run_command, show
 from data.batches import HeldOut
 from data.documents import read_texts
 from data.encoding import Example, PlainPair
@@ -26,7 +26,6 @@ from model.loading import find_stage, load
 from model.tensors import MICRO_BATCH_TOKENS
 
 EXAMPLES = """\
-examples:
   python -m model.evaluate runs/story/pretrain --texts held_out_books/
   python -m model.evaluate runs/story/finetune --pairs writingPrompts/ --json
   python -m model.evaluate runs/story/pretrain --pairs writingPrompts/     the prompt as plain text before the story
@@ -47,13 +46,10 @@ class Figures:
     nats_per_token: float
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m model.evaluate",
-        description="Score a trained model on held-out text, in bits per byte.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = CommandParser(
+        "python -m model.evaluate", "Score a trained model on held-out text, in bits per byte.", EXAMPLES
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a stage's folder, or a run's")
     parser.add_argument("--texts", type=Path, nargs="+", metavar="PATH", help="texts; all of them are scored")
@@ -66,24 +62,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    args = parser().parse_args(argv)
+    return run_command("model.evaluate", lambda: run(parser().parse_args(argv)))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score what the arguments name and print the figures. Raises a UserError for what the user can put right."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    try:
-        figures = score_folder(args.folder, args.texts, args.pairs, device=args.device, dtype=args.dtype)
-    except UserError as error:
-        print(f"model.evaluate: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    figures = score_folder(args.folder, args.texts, args.pairs, device=args.device, dtype=args.dtype)
     if args.json:
-        print(json.dumps(asdict(figures)))
-    else:
-        print(f"{figures.bits_per_byte:.4f} bits per byte, {figures.nats_per_token:.4f} nats per token")
-        print(
-            f"{figures.model} ({figures.parameters:,} parameters) on {figures.text}: {figures.documents:,} documents,"
-        )
-        print(f"{figures.tokens:,} tokens, {figures.bytes:,} bytes")
-    return 0
+        show(json.dumps(asdict(figures)) + "\n")
+        return
+    show(
+        f"{figures.bits_per_byte:.4f} bits per byte, {figures.nats_per_token:.4f} nats per token\n"
+        f"{figures.model} ({figures.parameters:,} parameters) on {figures.text}: {figures.documents:,} documents, "
+        f"{figures.tokens:,} tokens, {figures.bytes:,} bytes\n"
+    )
 
 
 def score_folder(

@@ -269,7 +269,6 @@ def test_a_run_that_another_process_trains_is_left_alone(
     assert "another process is training in" in complaint(capfd)
 
 
-def test_a_stage_is_required(llm_bpe: Door, capsys: Any) -> None:
-    with pytest.raises(SystemExit) as end:
-        llm_bpe()
-    assert end.value.code == 2
+def test_a_command_line_that_cannot_be_read_is_one_clear_line(llm_bpe: Door, capfd: Any) -> None:
+    assert llm_bpe() == 2
+    assert complaint(capfd) == "LLM-BPE: the following arguments are required: --stage; --help lists the options"
