@@ -43,6 +43,7 @@ class Block:
 
     @property
     def text(self) -> str:
+        """The block as one line."""
         return " ".join(" ".join(self.lines).split())
 
 
