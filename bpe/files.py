@@ -5,14 +5,19 @@ Everything this project writes goes through `atomic_write`.
 """
 
 import contextlib
+import errno
 import hashlib
+import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from bpe.errors import FileError
+
+# What a system says that cannot bring a folder to the disk, or lets it be written but not opened.
+_FOLDERS_ARE_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
 
 @contextlib.contextmanager
@@ -20,52 +25,55 @@ def atomic_write(path: str | os.PathLike[str], *, binary: bool = False) -> Itera
     """Open a file that takes `path`'s place when the block ends well, and leaves no trace when it does not.
 
     Text is UTF-8 with LF line ends. Missing parent folders are made. The file's bytes reach the disk before its name
-    does, so a crash or a kill at any moment leaves the old file or the new one.
+    does, so a crash or a kill at any moment leaves the old file or the new one; a kill may leave a .*.tmp beside it.
     Raises FileError when the system refuses (no space, no permission, a folder in the way).
     """
     path = Path(path)
-    temporary: Path | None = None
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        temporary = Path(name)
-        with open(handle, "wb") if binary else open(handle, "w", encoding="utf-8", newline="\n") as file:
+        with temporary.open("xb") if binary else temporary.open("x", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; the user's own rule should decide
-        os.replace(temporary, path)
-        temporary = None
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileError(f"cannot write {path}: {reason}; what was there is unchanged, make room and run again") from error
+        raise FileError(
+            f"cannot write {path}: {error.strerror or error}; nothing is half written: make room there, or allow "
+            "writing, and run again"
+        ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is only there if something went wrong, which is what to tell of
+            temporary.unlink()
+
+
+def write_json(path: str | os.PathLike[str], content: object) -> None:
+    """Write a value as JSON, one item a line. Raises FileError as `atomic_write` does."""
+    with atomic_write(path) as file:
+        json.dump(content, file, ensure_ascii=False, indent=1)
+        file.write("\n")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal. Raises FileError when it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise FileError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    """The process's file mode mask; reading it means setting it, so it is set back at once."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+        raise FileError(f"cannot read {path}: {error.strerror or error}; check its name and permissions") from error
 
 
 def _sync_folder(folder: Path) -> None:
     """Make a rename durable where the system lets folders be synced (not on Windows)."""
-    if os.name == "posix":
+    if os.name != "posix":
+        return
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno not in _FOLDERS_ARE_NOT_SYNCED:
+            raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bpe.errors import BPEError
-from bpe.files import atomic_write
+from bpe.files import write_json
 from bpe.pairs import Pair
 from bpe.split import Splitter
 
@@ -81,9 +81,7 @@ class Vocabulary:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a tokenizer.json that `tokenizers` and `transformers` read. Raises FileError."""
-        with atomic_write(path) as file:
-            json.dump(self._as_json(), file, ensure_ascii=False, indent=1)
-            file.write("\n")
+        write_json(path, self._as_json())
 
     def _as_json(self) -> dict[str, Any]:
         spellings = [spelled(token) for token in self.token_bytes]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from bpe.errors import FileError
-from bpe.files import atomic_write, sha256_of
+from bpe.files import sha256_of, write_json
 from data.errors import DataError
 
 try:
@@ -80,7 +80,7 @@ class Partial:
 
     def belongs_to(self, url: str, version: str) -> None:
         """Note which version of which address the bytes are."""
-        _write_json(self._state, {"url": url, "version": version})
+        write_json(self._state, {"url": url, "version": version})
 
     def sha256(self) -> str:
         """The SHA-256 of the bytes so far."""
@@ -90,7 +90,7 @@ class Partial:
         """The file is whole: record it and give it its name."""
         try:
             os.fsync(self._file.fileno())
-            _write_json(record_path(self.to), {"url": url, "bytes": self.size, "sha256": self.sha256()})
+            write_json(record_path(self.to), {"url": url, "bytes": self.size, "sha256": self.sha256()})
             self._state.unlink(missing_ok=True)
             if os.name == "nt":
                 self._file.close()  # Windows renames no open file
@@ -117,18 +117,12 @@ def verify(file: Path, sha256: str | None = None) -> None:
                 f" delete it and {record_path(file).name} to fetch it again"
             )
     if not record:
-        _write_json(record_path(file), {"url": None, "bytes": file.stat().st_size, "sha256": found})
+        write_json(record_path(file), {"url": None, "bytes": file.stat().st_size, "sha256": found})
 
 
 def record_path(file: Path) -> Path:
     """Where a file's address, size and SHA-256 are recorded."""
     return file.with_name(f"{file.name}.json")
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    with atomic_write(path) as file:
-        json.dump(values, file, indent=1)
-        file.write("\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

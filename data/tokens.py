@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe import Tokenizer
-from bpe.files import atomic_write, sha256_of
+from bpe.files import atomic_write, sha256_of, write_json
 from bpe.progress import progress_bar
 from data.documents import Split
 from data.encoding import Encoded, Example, encoded
@@ -60,9 +60,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write it as JSON. Raises FileError."""
-        with atomic_write(path) as file:
-            json.dump(asdict(self), file, indent=1)
-            file.write("\n")
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -1,17 +1,18 @@
 """Files are written whole or not at all."""
 
 import errno
+import json
 import os
 import signal
+import stat
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from bpe.errors import FileError
-from bpe.files import atomic_write, sha256_of
+from bpe.files import atomic_write, sha256_of, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,8 +58,8 @@ def test_missing_folders_are_made_and_the_users_file_mode_is_kept(tmp_path):
     [
         (os, "fsync", errno.ENOSPC),
         (os, "replace", errno.EACCES),
-        (tempfile, "mkstemp", errno.EACCES),
-        (tempfile, "mkstemp", errno.EROFS),
+        (Path, "open", errno.EACCES),
+        (Path, "open", errno.EROFS),
     ],
 )
 def test_a_full_disk_or_a_locked_folder_leaves_the_old_file_and_no_other(module, name, number, old, monkeypatch):
@@ -106,6 +107,23 @@ def test_a_kill_while_writing_leaves_the_old_file(old):
     with atomic_write(old) as file:
         file.write("newer")
     assert old.read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_is_written_where_the_system_cannot_sync_folders(number, old, monkeypatch):
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (failing(number) if stat.S_ISDIR(os.fstat(handle).st_mode) else fsync)(handle)
+    )
+    with atomic_write(old) as file:
+        file.write("new")
+    assert old.read_bytes() == b"new"
+
+
+def test_json_is_text_that_people_can_read(tmp_path):
+    write_json(tmp_path / "file.json", {"title": "Émile — or", "pages": [1]})
+    assert (tmp_path / "file.json").read_text(encoding="utf-8").splitlines()[1] == ' "title": "Émile — or",'
+    assert json.loads((tmp_path / "file.json").read_bytes()) == {"title": "Émile — or", "pages": [1]}
 
 
 def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
