@@ -1,11 +1,15 @@
-"""What every test may use: the corpora, where they are at hand, and one thread for torch."""
+"""What holds for every test: the corpora, where they are at hand, and no time limit for an example."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("laws", deadline=None)  # how long an example takes depends on what else the machine does
+settings.load_profile("laws")
 
 
 @pytest.fixture(scope="session")

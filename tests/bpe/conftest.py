@@ -5,13 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import reject, settings
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from bpe import BPEError, Tokenizer
-
-settings.register_profile("laws", deadline=None)  # how long an example takes depends on what else the machine does
-settings.load_profile("laws")
 
 WORDS = ["the", "The", " the", " then", "n't", "'S", "'ſ", "aaa", "aaaa", " ", "  ", "\n", "\r\n", "\t", "12345", "x1"]
 WORDS += [

@@ -91,7 +91,7 @@ def test_separator_lines_separate_documents_and_nothing_else_does(tmp_path: Path
     assert [document.name for document in read] == [str(file), f"{file} #2"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data(), stories=st.lists(st.text("ab\n <|é", max_size=12).filter(normalise), min_size=1, max_size=5))
 def test_where_the_blocks_are_cut_never_changes_the_documents(data: st.DataObject, stories: list[str]) -> None:
     text = "\n<|endoftext|>\n".join(stories)
