@@ -1,5 +1,6 @@
 """Laws of the sources: what was asked for is read, a split that is given is kept, and the sample is sound."""
 
+import tomllib
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -154,6 +155,13 @@ def test_the_sample_is_large_enough_and_no_two_of_its_stories_are_alike() -> Non
     assert not [
         (one & two) for one, two in combinations(hashes, 2) if len(one & two) >= COPIED * min(len(one), len(two))
     ]
+
+
+def test_the_sample_is_installed_with_its_package() -> None:
+    pyproject = tomllib.loads((SAMPLE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["data"]
+    installed = {file for pattern in patterns for file in SAMPLE.parent.glob(pattern)}
+    assert installed == {file for file in SAMPLE.rglob("*") if file.is_file()} != set()
 
 
 def test_the_sample_is_written_in_the_convention() -> None:
