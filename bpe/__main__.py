@@ -4,37 +4,43 @@ In: a text and, if wished, a run's folder.  Out: the tokens and their ids on std
 """
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpe.errors import BPEError, UserError
+from bpe.command import CommandParser, run_command, show
+from bpe.errors import BPEError
 from bpe.show import shown_tokens
 from bpe.tokenizer import Tokenizer
 
+EXAMPLES = """\
+  python -m bpe "The keeper's lamp went out."
+  python -m bpe "The keeper's lamp went out." --run runs/sample
+"""
 RUNS = Path("runs")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Show the tokens of a text; returns the exit status, 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="python -m bpe", description="Show how a text is cut into tokens.")
+def parser() -> CommandParser:
+    """The options."""
+    parser = CommandParser("python -m bpe", "Show how a text is cut into tokens.", EXAMPLES)
     parser.add_argument("text", help="the text")
     parser.add_argument(
         "--run", type=Path, metavar="DIR", help="the run whose tokenizer to use (default: runs/story, else the newest)"
     )
-    args = parser.parse_args(argv)
-    try:
-        tok = Tokenizer.load((args.run or newest_run()) / "tokenizer.json")
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        print(shown_tokens(tok, args.text, colour=colour))
-    except UserError as error:
-        print(f"bpe: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run_command("bpe", lambda: run(parser().parse_args(argv)))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Show the tokens of a text. Raises a UserError for what the user can put right."""
+    tok = Tokenizer.load((newest_run() if args.run is None else args.run) / "tokenizer.json")
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    show(shown_tokens(tok, args.text, colour=colour) + "\n")
 
 
 def newest_run() -> Path:

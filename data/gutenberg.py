@@ -11,16 +11,19 @@ Text without any Project Gutenberg marker is returned unchanged. A marked book t
 raises Uncertain: the caller skips and lists it.
 """
 
+import argparse
 import codecs
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bpe.command import CommandParser, run_command, show
 from data import apparatus, unwrap
 from data.apparatus import Uncertain
 from data.errors import DataError
+
+EXAMPLES = "  python -m data.gutenberg pg2701.txt > moby-dick.txt\n"
 
 _START = re.compile(
     r"^[^\w\n]*START\s+OF\s+TH(?:E|IS)\s+PROJECT\s+GUTENBERG\s+E-?(?:BOOK|TEXT)\b", re.IGNORECASE | re.MULTILINE
@@ -131,29 +134,29 @@ def _after(text: str, mark: re.Match[str], close: str) -> int:
     return len(text) if line_end < 0 else line_end + 1
 
 
+def parser() -> CommandParser:
+    """The options."""
+    parser = CommandParser("python -m data.gutenberg", "Print the book in a Project Gutenberg text file.", EXAMPLES)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the raw file, as it was downloaded")
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the book in one file; 0 done, 2 with one line on stderr when that cannot be done."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print(
-            "usage: python -m data.gutenberg FILE   (a Project Gutenberg text file; the book goes to stdout)",
-            file=sys.stderr,
-        )
-        return 0 if arguments in (["-h"], ["--help"]) else 2
+    """Run the command; return its exit status."""
+    return run_command("data.gutenberg", lambda: run(parser().parse_args(argv)))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the book in a file. Raises a UserError for what the user can put right."""
     try:
-        book = clean(decode(Path(arguments[0]).read_bytes()))
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
-        sys.stdout.write(book)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        book = clean(decode(args.file.read_bytes()))
     except OSError as error:
-        print(f"data.gutenberg: cannot read {arguments[0]}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        raise DataError(
+            f"cannot read {args.file}: {error.strerror or error}; check its name and permissions"
+        ) from error
     except DataError as error:
-        print(f"data.gutenberg: {arguments[0]}: {error}", file=sys.stderr)
-        return 2
-    return 0
+        raise DataError(f"{args.file}: {error}") from error
+    show(book)
 
 
 if __name__ == "__main__":

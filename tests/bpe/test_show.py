@@ -64,6 +64,8 @@ def test_the_run_is_the_one_named_else_story_else_the_newest(tmp_path, monkeypat
         (["the"], "no run here has a tokenizer; make one with `make story`"),
         (["the", "--run", "nowhere"], "cannot read the tokenizer nowhere"),
         (["\udcff", "--run", "run"], "lone surrogate"),
+        ([], "--help lists the options"),
+        (["the", "--ru", "run"], "--help lists the options"),
     ],
 )
 def test_what_the_user_can_put_right_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):

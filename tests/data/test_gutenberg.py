@@ -239,6 +239,16 @@ def test_the_command_answers_bad_input_with_one_line_and_status_2(
     assert str(tmp_path / argument) in err
 
 
+@pytest.mark.parametrize("arguments", [[], ["one.txt", "two.txt"], ["--fast", "one.txt"]])
+def test_a_command_line_that_cannot_be_read_is_one_line_and_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("data.gutenberg: ") and "--help" in err
+
+
 def test_the_command_ends_quietly_when_its_reader_goes_away(tmp_path: Path) -> None:
     long = tmp_path / "long.txt"
     long.write_text(book("A line that is read by nobody.\n\n" * 20_000), encoding="utf-8")
