@@ -14,7 +14,7 @@ settings.load_profile("laws")
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:
-    """The folder of real corpora: $LLM_BPE_CORPORA, or ../shared/corpora beside the project; skips where there is none."""
+    """The folder of real corpora: $LLM_BPE_CORPORA, or ../shared/corpora beside the project; skips without one."""
     folder = Path(os.environ.get("LLM_BPE_CORPORA", ROOT.parent / "shared" / "corpora"))
     if not folder.is_dir():
         pytest.skip(f"needs the corpora, which are not at {folder} (set LLM_BPE_CORPORA)")

@@ -11,23 +11,8 @@ from hypothesis import strategies as st
 from bpe import BPEError, Tokenizer
 
 WORDS = ["the", "The", " the", " then", "n't", "'S", "'ſ", "aaa", "aaaa", " ", "  ", "\n", "\r\n", "\t", "12345", "x1"]
-WORDS += [
-    "é",
-    "e\u0301",
-    " naïve",
-    "—",
-    "...",
-    "?!",
-    "你好",
-    "ปลา",
-    "עברית",
-    "नमस्ते",
-    "👩\u200d🚀",
-    "\x00",
-    "\u2028",
-    "½",
-    "㎏",
-]
+WORDS += ["é", "e\u0301", " naïve", "—", "...", "?!", "½", "㎏", "\x00", "\u2028"]
+WORDS += ["你好", "ปลา", "עברית", "नमस्ते", "👩\u200d🚀"]
 PATTERNS = ["qwen2", "gpt2", "gpt4", r"\p{L}+|\d", r"[^\s]+|\s", r"(a+)(?=b)|t", r"x*"]  # the last three leave gaps
 SPECIAL = ["<|end|>", "<|end|>>", "the end", "<|é|>", "aaa the"]
 
