@@ -30,6 +30,8 @@ SAMPLE = Path(__file__).parent / "sample"
 TEXTS = ("gutenberg", "tinystories", "sample")
 PAIRS = ("writingprompts", "sample")
 
+RULES = 1  # of cleaning and splitting: raise it with every change that makes other examples of the same files
+
 _PROMPT = "PROMPT: "
 _SPLIT_NAMES = {
     "train": "train",
@@ -57,8 +59,8 @@ class Source(Generic[Example]):
         return self.read()
 
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that change with the name or the bytes of any file."""
-        lines = sorted(f"{sha256_of(file)}  {file.name}\n" for file in self.files)
+        """64 hexadecimal digits that change with RULES and with the name or the bytes of any file."""
+        lines = [f"rules {RULES}\n", *sorted(f"{sha256_of(file)}  {file.name}\n" for file in self.files)]
         return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Laws of the sources: what was asked for is read, a split that is given is kept, and the sample is sound."""
 
+import hashlib
 import tomllib
 from collections import Counter
 from itertools import combinations
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data import gutenberg_books, tiny_stories, writing_prompts
+from data import gutenberg_books, sources, tiny_stories, writing_prompts
 from data.clean import normalise
 from data.download import Unreachable
 from data.errors import DataError
@@ -60,6 +61,34 @@ def test_the_fingerprint_changes_with_a_name_and_with_a_byte_and_with_nothing_el
     assert first == fingerprint("b", one="1", two="2")
     assert len({first, fingerprint("c", one="1", two="3"), fingerprint("d", one="1", three="2")}) == 3
     assert len(first) == 64
+
+
+def test_other_rules_are_another_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = text_source([texts_in(tmp_path, one="1")], None, tmp_path)
+    before = source.fingerprint()
+    monkeypatch.setattr(sources, "RULES", sources.RULES + 1)
+    assert source.fingerprint() != before
+
+
+def test_rules_that_make_other_examples_have_another_number(tmp_path: Path) -> None:
+    """Without it, token files made by the old rules would pass for files made by the new ones."""
+    styles = [path for path in (Path(__file__).parent / "gutenberg").iterdir() if path.suffix == ".txt"]
+    spelled = texts_in(
+        tmp_path / "texts", spelled="\ufeffHe—she – 10–20…\r\n\r\n\r\n\t“No,”\u200b ‘n’ -- --- end. \n" * 9
+    )
+    folder = pairs_in(tmp_path / "pairs", {"train": range(30)})
+    marked = (
+        "[ WP ] Wait , please .\n",
+        f"EDIT : spelling <newline> `` Do n't , '' he said . <newline> *One* ' s {TALE}\n",
+    )
+    for name, line in zip(("train.wp_source", "train.wp_target"), marked, strict=True):
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(line * 2)
+    texts = [(split, document.text) for split, document in text_source([*styles, spelled], None, tmp_path).examples()]
+    pairs = list(pair_source(folder, None, tmp_path).examples())
+    assert len(texts) > len(styles) and len(pairs) > 30
+    digest = hashlib.sha256(repr((sorted(texts), pairs)).encode()).hexdigest()[:16]
+    assert (sources.RULES, digest) == (1, "b6db65130169cb80"), "the rules changed: raise data.sources.RULES, and note both here"
 
 
 def test_pairs_with_a_split_keep_it_less_the_leaks(tmp_path: Path) -> None:
