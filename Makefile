@@ -1,5 +1,6 @@
 # Every target works on a fresh clone: it makes the virtual environment it needs in .venv first.
 PYTHON ?= python3
+BOOKS ?= data/sample
 BIN := .venv/bin
 
 .PHONY: help setup story test check bench clean
@@ -9,7 +10,7 @@ help:
 	@echo "make story   train a small model on data/sample (minutes, on the CPU) and let it write a story"
 	@echo "make test    the whole test suite"
 	@echo "make check   formatting, lint, strict types, fast tests: one yes or no in about a minute"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   the benchmarks; BOOKS=PATH gives them real texts"
 
 setup: .venv/ready
 .venv/ready: requirements.txt
@@ -35,7 +36,8 @@ check: .venv/ready-dev
 	$(BIN)/python -m pytest -m "not slow"
 
 bench: .venv/ready-dev
-	$(BIN)/python -m benchmarks.prepare
+	$(BIN)/python -m benchmarks.prepare --texts $(BOOKS)
+	$(BIN)/python -m benchmarks.throughput
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,16 +10,15 @@ import argparse
 import contextlib
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bpe import Tokenizer
-from bpe.errors import UserError
+from bpe.command import CommandParser, run_command, show
 from data.layout import SPECIAL_TOKENS
 from data.sources import text_source
 from data.tokens import write_token_files
@@ -102,23 +101,30 @@ def measure(texts: list[Path], vocab_size: int) -> Figures:
         )
 
 
-def main() -> int:
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.prepare", description="time and memory of preparing texts"
+def parser() -> CommandParser:
+    """The options."""
+    parser = CommandParser(
+        "python -m benchmarks.prepare",
+        "Time and memory of preparing texts.",
+        "  python -m benchmarks.prepare --texts data/sample\n",
     )
     parser.add_argument("--texts", nargs="+", type=Path, required=True, help="folders, files or archives of plain text")
-    parser.add_argument("--vocab-size", type=int, default=16_384)
+    parser.add_argument("--vocab-size", type=int, default=16_384, metavar="N", help="of the tokenizer (default 16,384)")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
-    args = parser.parse_args()
-    try:
-        figures = asdict(measure(args.texts, args.vocab_size))
-    except UserError as error:
-        print(f"benchmarks.prepare: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(figures) if args.json else "\n".join(f"{name:24}{value:>15,}" for name, value in figures.items()))
-    return 0
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print. Raises a UserError for what the user can put right."""
+    figures = asdict(measure(args.texts, args.vocab_size))
+    lines = (f"{name:24}{value:>15,}\n" for name, value in figures.items())
+    show(json.dumps(figures) + "\n" if args.json else "".join(lines))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run_command("benchmarks.prepare", lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
