@@ -2,26 +2,20 @@
 
 In: texts, one at a time, and how to split them.  Out: every distinct word as bytes, with how often it occurs.
 
-A small corpus is counted here; beyond that, worker processes share the work. A worker is this module run by a fresh
-interpreter that reads texts from stdin and writes its counts to stdout: unlike a fork it shares no threads with the
-caller, and unlike the spawn of `multiprocessing` it does not run the caller's script again.
+A small corpus is counted here; beyond that, worker processes (bpe/workers.py) share the work.
 """
 
 import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import cycle
-from pathlib import Path
-from typing import IO
+from typing import Any
 
 from bpe.errors import BPEError
 from bpe.progress import progress_bar
 from bpe.split import Splitter
+from bpe.workers import Worker
 
 COUNTED_HERE = 1 << 24  # characters, a second or two of work; for less, starting workers would not pay
 
@@ -35,10 +29,8 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
     workers = workers or os.cpu_count() or 1
     counts = Counter[str]()
     counted = 0
-    stream = _shown(texts)
+    stream = _checked(texts)
     for text in stream:
-        with naming_lone_surrogates(text):
-            text.encode()
         counts.update(splitter.pieces(text))
         counted += len(text)
         if workers > 1 and counted >= COUNTED_HERE:
@@ -47,10 +39,12 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
     return {word.encode(): times for word, times in counts.items()}
 
 
-def _shown(texts: Iterable[str]) -> Iterator[str]:
-    """The texts, with a progress bar."""
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, with a progress bar. Raises BPEError for one with a lone surrogate."""
     with progress_bar(description="counting words", unit="char", unit_scale=True) as bar:
         for text in texts:
+            with naming_lone_surrogates(text):
+                text.encode()
             yield text
             bar.update(len(text))
 
@@ -68,67 +62,24 @@ def naming_lone_surrogates(text: str) -> Iterator[None]:
         ) from None
 
 
-def _counts_of_workers(texts: Iterator[str], pattern: str, workers: int) -> Iterator[dict[str, int]]:
+def _counts_of_workers(texts: Iterator[str], pattern: str, workers: int) -> Iterator[Counter[str]]:
     """The counts of each of `workers` processes, which take the texts in turn."""
-    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", "from bpe.words import serve; serve()"]
-    pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(command, stdin=pipe, stdout=pipe, env=os.environ | {"PYTHONPATH": path})
-            )
-            for _ in range(workers)
-        ]
-        for process in processes:
-            stack.callback(_end, process)
-            _send(process, pattern.encode())
-        for process, text in zip(cycle(processes), texts, strict=False):  # a busy worker's full pipe makes this wait
-            with naming_lone_surrogates(text):
-                _send(process, text.encode())
-        for process in processes:
-            process.stdin.close()  # type: ignore[union-attr]
-        for process in processes:
-            with _naming_early_ends():
-                counts: dict[str, int] = json.load(process.stdout)  # type: ignore[arg-type]
-            yield counts
+        team = [stack.enter_context(Worker(count_pieces)) for _ in range(workers)]
+        for worker in team:
+            worker.send(pattern)
+        for worker, text in zip(cycle(team), texts, strict=False):  # a busy worker's full pipe makes this wait
+            worker.send(text)
+        for worker in team:
+            worker.send_no_more()
+        for worker in team:
+            yield worker.receive()
 
 
-@contextlib.contextmanager
-def _naming_early_ends() -> Iterator[None]:
-    """Make a BPEError of what is seen here when a worker ends too soon."""
-    try:
-        yield
-    except (BrokenPipeError, json.JSONDecodeError) as error:
-        raise BPEError(
-            "a process that counted words came to an early end, perhaps for want of memory; run with workers=1"
-        ) from error
-
-
-def _send(process: "subprocess.Popen[bytes]", message: bytes) -> None:
-    with _naming_early_ends():
-        process.stdin.write(len(message).to_bytes(8, "little") + message)  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a worker, whatever has happened; one that is done does not mind."""
-    process.kill()
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()  # type: ignore[union-attr]
-
-
-def _received(source: IO[bytes]) -> Iterator[bytes]:
-    while header := source.read(8):
-        yield source.read(int.from_bytes(header, "little"))
-
-
-def serve() -> None:
-    """Be a worker: take a pattern and texts from stdin, give the counts of their words on stdout."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle, who then ends this process
-    messages = _received(sys.stdin.buffer)
-    splitter = Splitter(next(messages).decode())
+def count_pieces(messages: Iterator[Any]) -> Iterator[Counter[str]]:
+    """A worker's work. In: a split pattern, then texts.  Out, at their end: how often each piece occurs in them."""
+    splitter = Splitter(next(messages))
     counts = Counter[str]()
     for text in messages:
-        counts.update(splitter.pieces(text.decode()))
-    json.dump(counts, sys.stdout)
+        counts.update(splitter.pieces(text))
+    yield counts

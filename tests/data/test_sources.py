@@ -88,7 +88,9 @@ def test_rules_that_make_other_examples_have_another_number(tmp_path: Path) -> N
     pairs = list(pair_source(folder, None, tmp_path).examples())
     assert len(texts) > len(styles) and len(pairs) > 30
     digest = hashlib.sha256(repr((sorted(texts), pairs)).encode()).hexdigest()[:16]
-    assert (sources.RULES, digest) == (1, "b6db65130169cb80"), "the rules changed: raise data.sources.RULES, and note both here"
+    assert (sources.RULES, digest) == (1, "b6db65130169cb80"), (
+        "other rules: raise data.sources.RULES and note both here"
+    )
 
 
 def test_pairs_with_a_split_keep_it_less_the_leaks(tmp_path: Path) -> None:

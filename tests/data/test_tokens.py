@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from bpe import BPEError, Tokenizer
 from bpe.errors import UserError
 from bpe.vocabulary import Vocabulary
+from bpe.workers import WorkerEnded
 from data import encoding
 from data.documents import Document, Pair
 from data.encoding import PlainPair, encoded, portions
@@ -150,7 +151,7 @@ def test_a_process_that_dies_is_one_line_and_nothing_is_left_of_the_others(tok, 
     next(stream)
     for process in started:
         process.kill()
-    with pytest.raises(DataError, match="came to an early end"):
+    with pytest.raises(WorkerEnded, match="came to an early end"):
         list(stream)
     assert len(started) == 2
     assert all(process.poll() is not None for process in started)
