@@ -37,7 +37,7 @@ class Splitter:
 
     def __init__(self, pattern: str) -> None:
         self.source = PATTERNS.get(pattern, pattern)
-        if not self.source or self.source.isalnum():  # a mistyped name would be a valid, and useless, pattern
+        if regex.fullmatch(r"[\w-]*", self.source):  # a mistyped name would be a valid, and useless, pattern
             names = ", ".join(PATTERNS)
             raise BPEError(f"unknown split pattern {pattern!r}: choose one of {names}, or a regular expression")
         try:

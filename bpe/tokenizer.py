@@ -87,7 +87,7 @@ class Tokenizer:
             return list(self._iterate_ids(text, allow_special))
 
     def encode_to_array(self, text: str, *, allow_special: bool = False) -> Ids:
-        """The ids of a text as an array of `dtype`; holds little more than the array, however long the text."""
+        """What `encode` gives, as an array of `dtype`; holds little more than the array, however long the text."""
         with naming_lone_surrogates(text):
             return np.fromiter(self._iterate_ids(text, allow_special), dtype=self.dtype)
 
@@ -108,7 +108,10 @@ class Tokenizer:
         yield self._ids_of_plain(text[end:])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, special tokens as their text; bytes that are no UTF-8 become U+FFFD. Raises BPEError."""
+        """The text of ids, special tokens as their text; bytes that are no UTF-8 become U+FFFD.
+
+        Raises BPEError for an id that the vocabulary does not have.
+        """
         return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:

@@ -55,7 +55,7 @@ def test_a_pattern_that_is_no_regular_expression_is_named(pattern):
         Splitter(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["gpt3", "qwen", ""])
+@pytest.mark.parametrize("pattern", ["gpt3", "qwen", "gpt-2", "cl100k_base", ""])
 def test_a_mistyped_name_is_not_taken_for_a_pattern(pattern):
     with pytest.raises(BPEError, match=r"choose one of qwen2, gpt2, gpt4, or"):
         Splitter(pattern)
