@@ -24,7 +24,7 @@ from typing import IO, Literal
 from data import gutenberg
 from data.apparatus import Uncertain
 from data.clean import normalise
-from data.errors import DataError
+from data.errors import CONVERT_IT, DataError
 
 Split = Literal["train", "valid"]
 
@@ -157,12 +157,8 @@ def _blocks(stream: IO[bytes], name: str) -> Iterator[str]:
         try:
             yield newlines.decode(decoder.decode(raw))
         except UnicodeDecodeError as error:
-            at = (
-                read - len(decoder.getstate()[0]) + error.start
-            )  # it starts from the bytes that the last block left over
-            raise DataError(
-                f"{name}: not UTF-8 at byte {at}; convert it first: iconv -f latin1 -t utf-8 FILE"
-            ) from error
+            at = read - len(decoder.getstate()[0]) + error.start  # counted from what the last block left over
+            raise DataError(f"{name}: not UTF-8 at byte {at}; {CONVERT_IT}") from error
         read += len(raw)
         raw = stream.read(_BLOCK)
         _refuse_binary(raw, name)
@@ -240,6 +236,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except _DAMAGED as error:
         raise DataError(f"{path} is damaged or cut short ({error}); download or copy it again") from error
+    except NotImplementedError as error:  # zip files packed in some newer way
+        raise DataError(f"{path} cannot be unpacked here ({error}); unpack it and name the folder") from error
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror or error}; check its permissions, or leave it out"

@@ -2,6 +2,8 @@
 
 from bpe.errors import UserError
 
+CONVERT_IT = "convert it first, for example: iconv -f latin1 -t utf-8 OLD > NEW"  # what to do with other encodings
+
 
 class DataError(UserError):
     """A corpus or token file that cannot be used."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from bpe.command import CommandParser, run_command, show
 from data import apparatus, unwrap
 from data.apparatus import Uncertain
-from data.errors import DataError
+from data.errors import CONVERT_IT, DataError
 
 EXAMPLES = "  python -m data.gutenberg pg2701.txt > moby-dick.txt\n"
 
@@ -64,9 +64,7 @@ def decode(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         if not _CHARSET.search(raw[:10_000]):
-            raise DataError(
-                f"not UTF-8 at byte {error.start}; convert it first, for example: iconv -f latin1 -t utf-8 FILE"
-            ) from error
+            raise DataError(f"not UTF-8 at byte {error.start}; {CONVERT_IT}") from error
         # Files that declare ISO-8859-1 but were made on Windows have letters where ISO-8859-1 has control characters.
         windows = any(0x80 <= byte <= 0x9F for byte in raw)
         text = raw.decode("cp1252" if windows else "latin-1", errors="replace")

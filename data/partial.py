@@ -129,6 +129,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     """A small JSON object; an empty one when there is no file or it cannot be read as one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

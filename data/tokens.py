@@ -69,7 +69,7 @@ class Manifest:
             manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror or error}; prepare the text again") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path} does not describe a token file; delete it and prepare the text again") from error
         sizes = (manifest.documents, manifest.tokens, manifest.bytes)
         known = manifest.kind in get_args(Kind) and manifest.dtype in ("uint16", "uint32")

@@ -29,7 +29,7 @@ from data.clean import normalise
 from data.detokenise import detokenise
 from data.documents import MAX_DOCUMENT, Pair, Split, explained, open_plain_or_packed
 from data.download import Downloader
-from data.errors import DataError
+from data.errors import CONVERT_IT, DataError
 
 ADDRESS = "https://dl.fbaipublicfiles.com/fairseq/data/writingPrompts.tar.gz"
 MIN_WORDS = 50
@@ -78,15 +78,16 @@ def find_pair_files(folder: Path) -> dict[Split, tuple[Path, Path]]:
 
     Raises DataError when it is no folder, when train is missing, and when a source or target lacks the other.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; name the one that holds train.wp_source and train.wp_target")
     found: dict[Split, tuple[Path, Path]] = {}
-    for split in get_args(Split):
-        source, target = (_plain_or_packed(folder / f"{split}.wp_{kind}") for kind in ("source", "target"))
-        if source and target:
-            found[split] = source, target
-        elif source or target:
-            raise DataError(f"{source or target} has no other half; put .wp_source and .wp_target into one folder")
+    with explained(folder):
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; name the one that holds train.wp_source and train.wp_target")
+        for split in get_args(Split):
+            source, target = (_plain_or_packed(folder / f"{split}.wp_{kind}") for kind in ("source", "target"))
+            if source and target:
+                found[split] = source, target
+            elif source or target:
+                raise DataError(f"{source or target} has no other half; put .wp_source and .wp_target into one folder")
     if "train" not in found:
         raise DataError(f"no train.wp_source and train.wp_target (plain or .xz) in {folder}; name the folder with both")
     return found
@@ -95,27 +96,32 @@ def find_pair_files(folder: Path) -> dict[Split, tuple[Path, Path]]:
 def read_pairs(source: Path, target: Path) -> Iterator[Pair]:
     """The pairs of two files whose lines belong together, cleaned; how many were left out, and why, is logged.
 
-    Raises DataError when a file is empty, cannot be read or is not text, and when one has more lines than the other.
+    Raises DataError when a file is empty, cannot be read or is not text, when one has more lines than the other, and
+    when no pair is left.
     """
     left_out = Counter[str]()
-    pairs = 0
+    lines = 0
     for number, (prompt, story) in enumerate(zip_longest(_lines(source), _lines(target)), start=1):
         if prompt is None or story is None:
             short, long = (source, target) if prompt is None else (target, source)
             raise DataError(
                 f"{short} has {number - 1:,} lines and {long} more, but line n of both is one pair; get both again"
             )
-        pairs = number
+        lines = number
         pair = pair_of(prompt, story)
         if isinstance(pair, Pair):
             yield pair
         else:
             left_out[pair] += 1
-    if not pairs:
+    if not lines:
         raise DataError(f"{source} and {target} are empty; get them again, or name another folder")
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+    if left_out.total() == lines:
+        raise DataError(
+            f"no pair of {source} and {target} can be used ({reasons}); give others, or see if the two are swapped"
+        )
     if left_out:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
-        _log.info("%s: %d of %d pairs left out (%s)", source.name, left_out.total(), pairs, reasons)
+        _log.info("%s: %d of %d pairs left out (%s)", source.name, left_out.total(), lines, reasons)
 
 
 def pair_of(source_line: str, target_line: str) -> Pair | str:
@@ -170,9 +176,7 @@ def _lines(path: Path) -> Iterator[str]:
             try:
                 yield raw.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}: line {number:,} is not UTF-8; convert it: iconv -f latin1 -t utf-8 FILE"
-                ) from error
+                raise DataError(f"{path}: line {number:,} is not UTF-8; {CONVERT_IT}") from error
 
 
 def _plain_or_packed(path: Path) -> Path | None:

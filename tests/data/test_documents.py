@@ -156,6 +156,16 @@ def test_a_file_that_cannot_be_used_is_an_error_of_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_an_archive_packed_in_a_way_that_is_not_known_here_is_an_error(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("one.txt", STORY * 9)
+    deflated, deflate64 = (bytes([20, 0, 0, 0, method, 0]) for method in (8, 9))
+    raw = (tmp_path / "a.zip").read_bytes()
+    assert raw.count(deflated) == 2
+    with pytest.raises(DataError, match=r"a\.zip cannot be unpacked here .*; unpack it and name the folder"):
+        texts(written(tmp_path / "a.zip", raw.replace(deflated, deflate64)))
+
+
 def test_a_missing_file_and_a_folder_without_texts_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file or folder .*nowhere"):
         texts(tmp_path / "nowhere")

@@ -232,7 +232,7 @@ def test_a_file_changed_in_any_byte_is_refused(tok, written):
 
 @pytest.mark.parametrize(
     "manifest",
-    [b"", b"{", b"[]", b"null", b"\xff", b'{"kind": "documents"}', b"[1, 2]", b'"text"'],
+    [b"", b"{", b"[]", b"null", b"\xff", b'{"kind": "documents"}', b"[1, 2]", b'"text"', b"[" * 100_000],
 )
 def test_a_manifest_that_is_none_is_refused(tok, written, manifest):
     written.with_suffix(".json").write_bytes(manifest)

@@ -209,6 +209,7 @@ def test_how_many_were_left_out_is_logged(tmp_path: Path, caplog: pytest.LogCapt
         (b"One\0\n", f"{TALE}\n", "not a text file"),
         ("One\n", TALE.encode() + b"caf\xe9\n", "line 1 is not UTF-8"),
         ("One\n", "x" * 3000, "longer than"),
+        ("One\nTwo\n", "short\n \n", r"no pair .* can be used \(2 with stories under 50 words\)"),
     ],
 )
 def test_files_that_do_not_fit_together_are_an_error_of_one_line(
@@ -234,6 +235,9 @@ def test_a_damaged_or_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(io, "open", refuse)
     with pytest.raises(DataError, match=r"cannot read .*Permission denied"):
         list(read_pairs(*files))
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(DataError, match=r"cannot read .*Permission denied"):
+        find_pair_files(tmp_path)
 
 
 def test_a_folder_that_lacks_a_file_is_an_error(tmp_path: Path) -> None:
