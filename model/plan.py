@@ -70,7 +70,7 @@ class Plan:
         """The plan in words."""
         shape, config = self.settings.shape, self.settings.config
         if self.limit.seconds is not None:
-            until = f"for {self.limit.seconds / 60:g} minutes"
+            until = f"for {self.limit.seconds / 60:.3g} minutes"
         elif self.limit.steps is not None:
             epochs = self.limit.steps * config.batch_tokens / tokens_per_epoch
             until = f"for {self.limit.steps:,} steps ({epochs:.1f} times through the data)"
@@ -99,7 +99,7 @@ def make_plan(stage: Stage, request: Request, device: torch.device, shape: Model
     elif request.preset is None and limit.seconds is not None:
         name = choose_preset(limit.seconds, config, device, dtype)
         notes.append(
-            f"in {limit.seconds / 60:g} minutes this machine trains {name} best (--preset NAME insists on another)"
+            f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best (--preset NAME insists on another)"
         )
     shape = shape or asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:

@@ -31,7 +31,7 @@ SAMPLE_TOKENS = 80
 SPEED_WINDOW = 50  # steps over which tokens per second and loss are averaged
 LOG_EVERY = 10  # steps between the training losses in metrics.jsonl
 MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG)
-BAR = "{desc} {percentage:3.0f}% {bar} {postfix}"
+BAR = "{percentage:3.0f}% {bar:24} {desc}"
 
 
 class TrainingReport:
@@ -46,7 +46,6 @@ class TrainingReport:
         self.saved_best: int | None = None  # step of the weights in model.safetensors
         self.interrupted = threading.Event()
         self.recent: deque[tuple[float, float]] = deque(maxlen=SPEED_WINDOW)  # (seconds, loss) after each step
-        self.bar = progress_bar(total=1.0, description=stage, bar_format=BAR)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -60,12 +59,12 @@ class TrainingReport:
 
         signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
         before = {number: signal.signal(number, stop) for number in signals}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self.bar.close()
+        with progress_bar(total=1.0, description=self.stage, bar_format=BAR, delay=0) as self.bar:
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     def resumed(self, run: Run) -> None:
         """Bring the files of an earlier process into line with the state that training goes on from."""
@@ -81,13 +80,14 @@ class TrainingReport:
         """Count a step; some go to metrics.jsonl."""
         self.recent.append((time.monotonic(), loss))
         self.bar.n = round(run.progress(self.limit, self.config), 6)
-        self.bar.set_postfix_str(self._status(run))
+        self.bar.set_description_str(f"{self.stage}: {self._status(run)}")
         if run.step % LOG_EVERY == 0:
             self._log(run, loss=round(loss, 5), grad_norm=round(grad_norm, 4), multiplier=round(multiplier, 5))
 
     def evaluated(self, run: Run, bits_per_byte: float) -> None:
         """Say how held-out text fares, show a sample, and keep the weights where they are the best so far."""
         self._log(run, bits_per_byte=round(bits_per_byte, 5))
+        self.bar.set_description_str(f"{self.stage}: {self._status(run)}")
         best = run.best is not None and run.best.step == run.step
         sample = "".join(
             generate(run.model, self.tokenizer, SAMPLE_PROMPT, max_tokens=SAMPLE_TOKENS, seed=0, stage=self.stage)
