@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import bpe.tokenizer
 from bpe import BPEError, Tokenizer
-from bpe.merging import merge_by_definition, merge_piece
 from bpe.split import Splitter
 from bpe.vocabulary import Vocabulary
 
@@ -49,25 +48,6 @@ def test_the_first_256_ids_are_the_bytes(content):
     tok = Tokenizer(Vocabulary((), Splitter("qwen2").source))
     assert tok.decode_bytes(content) == content
     assert tok.decode(content) == content.decode(errors="replace")
-
-
-def test_fast_merging_gives_what_the_definition_gives(tokenizers):
-    @given(tokenizers, st.text("abetTh n'é\n", max_size=40))
-    def law(tok, piece):
-        new_ids = {pair: id for id, pair in enumerate(tok.merges, 256)}
-        assert merge_piece(piece.encode(), new_ids) == merge_by_definition(piece.encode(), new_ids)
-
-    law()
-
-
-def test_encoding_is_merging_each_piece_by_definition(tokenizers, corpus_text):
-    @given(tokenizers, corpus_text)
-    def law(tok, text):
-        new_ids = {pair: id for id, pair in enumerate(tok.merges, 256)}
-        pieces = Splitter(tok.pattern).pieces(text)
-        assert tok.encode(text) == [id for piece in pieces for id in merge_by_definition(piece.encode(), new_ids)]
-
-    law()
 
 
 def test_the_array_holds_the_same_ids(tokenizers, corpus_text):

@@ -14,7 +14,6 @@ from data.batches import Batch, HeldOut, TrainingBatches
 from data.documents import Document, Pair
 from data.errors import DataError
 from data.layout import END, MIN_CONTEXT, SPECIAL_TOKENS, max_header
-from data.packing import best_fit
 from data.tokens import DOCUMENT, VERSION, Manifest, TokenFile, write_token_files
 
 contexts = st.integers(MIN_CONTEXT, 24)
@@ -205,17 +204,6 @@ def test_no_token_of_a_story_that_fills_a_window_is_left_to_padding(file, contex
             fitted = min(int(file.headers[document]), max_header(context))
             inputs = int(file.lengths[document] - file.headers[document]) + fitted - 1
             assert part.stop - part.start == min(context, inputs)
-
-
-@given(sizes=st.lists(st.integers(1, 10), max_size=60), seed=seeds)
-def test_best_fit_places_everything_once_and_leaves_no_room_that_a_later_row_could_have_filled(sizes, seed):
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    rows = list(best_fit(np.array(sizes, np.int64), 10, order))
-    assert sorted(chain.from_iterable(rows)) == list(range(len(sizes)))
-    loads = [sum(sizes[i] for i in row) for row in rows]
-    assert all(load <= 10 for load in loads)
-    for number, load in enumerate(loads):
-        assert all(sizes[i] > 10 - load for row in rows[number + 1 :] for i in row)
 
 
 def test_the_smallest_epoch_and_a_step_of_many_epochs_work():

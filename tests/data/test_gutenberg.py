@@ -138,69 +138,6 @@ def test_a_transcribers_note_ends_at_a_wide_gap_whatever_follows() -> None:
     assert clean(book(inside)).startswith("He corrected the proofs.\n\nHe read.")
 
 
-def test_a_table_keeps_its_lines_even_in_small_letters() -> None:
-    inside = "whale,        _English_.\nhval,         _Danish_.\nballena,      _Spanish_."
-    assert clean(book(inside)) == "whale, English.\nhval, Danish.\nballena, Spanish.\n"
-
-
-def test_prose_set_narrower_than_the_page_is_joined_too() -> None:
-    narrow = (
-        "Dear sister, the house on the hill is\nsold, the dog has gone to live with the\n"
-        "miller, and I am writing this upon the\nstairs, which are the last chair."
-    )
-    assert clean(book(narrow)) == narrow.replace("\n", " ") + "\n"
-
-
-def test_verse_keeps_its_lines_even_where_one_runs_on_in_small_letters() -> None:
-    verse = "The tide went out,\nand with it went the boat;\nThe tide came in,\nand nothing was afloat."
-    assert clean(book(verse)) == verse + "\n"
-
-
-WORDS = st.lists(
-    st.sampled_from(
-        ["the", "ship", "went", "slowly", "over", "a", "dark", "sea", "and", "nobody", "saw", "it", "but", "one"]
-    ),
-    min_size=30,
-)
-
-
-@settings(max_examples=50)
-@given(paragraphs=st.lists(WORDS, min_size=1, max_size=5), width=st.integers(50, 78))
-def test_wrapping_prose_and_cleaning_it_gives_the_prose_back(paragraphs: list[list[str]], width: int) -> None:
-    import textwrap
-
-    prose = [" ".join(words) for words in paragraphs]
-    filler = textwrap.fill("and then they all went home to the house on the hill " * 40, width)  # shows the width
-    wrapped = "\n\n".join([filler, *(textwrap.fill(text, width) for text in prose)])
-    assert clean(book(wrapped)).rstrip("\n").split("\n\n")[1:] == prose
-
-
-def test_a_word_divided_at_a_line_end_is_closed_up_as_the_book_writes_it_elsewhere() -> None:
-    inside = (
-        "He was a well-known man, and something of a sailor, it was said by a some-\n"
-        "thing of a well-\nknown kind, with a never-\nending pipe."
-    )
-    text = clean(book(inside))
-    assert "a something of a well-known kind, with a never-ending pipe." in text
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "joined"),
-    [
-        ("was the husband's--", "execution", "husband's--execution"),
-        ("was the husband's", "--execution", "husband's--execution"),
-        ("was the husband's —", "execution", "husband's — execution"),
-        ("went away to L----", "and came back", "L---- and came"),
-        ('was the word of the king."', "--HAMLET", 'king." --HAMLET'),
-    ],
-)
-def test_dashes_at_a_line_end_keep_the_blanks_they_had(first: str, second: str, joined: str) -> None:
-    line = f"A long line of quiet prose, that fills the page so that it {first}"
-    assert joined in clean(
-        book(f"{line}\n{second} of it all, and that was all that anybody ever said of it to\nthe king.")
-    )
-
-
 @pytest.mark.parametrize("declared", ["ISO-8859-1", "ISO Latin-1", "Windows-1252", "CP-1252"])
 def test_bytes_decode_by_the_character_set_they_declare(declared: str) -> None:
     raw = f"Character set encoding: {declared}\r\n\r\ncafé\r\n".encode("latin-1")
