@@ -32,11 +32,9 @@ _RULES = tuple(
     )
 )
 _QUOTE = re.compile(r"( *)(``|''|\")( *)")
-_OPENING, _CLOSING, _ENDING = (
-    "([{*_",
-    ")]}.,;:!?*_",
-    (".", ",", "!", "?"),
-)  # what stands before, and after, a quoted passage
+_OPENING = "([{*_"  # what stands before a quoted passage
+_CLOSING = ")]}.,;:!?*_"  # and after it
+_ENDING = (".", ",", "!", "?")  # what ends it from within; no string, as that would hold "", the start of a line
 
 
 def detokenise(text: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 
 from bpe import Tokenizer
 from bpe.errors import UserError
+from bpe.tokenizer import Ids
 from bpe.workers import Worker
 from data.documents import Document, Pair, Split
-from data.layout import Ids, document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
+from data.layout import document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
 
 Example = tuple[Split, Document | Pair]
 

@@ -167,9 +167,7 @@ def download(
     for book in books:
         if files[book].exists():
             verify(files[book])
-    left_out: dict[Book, str] = {}
-    if missing:
-        _fetch(missing, files, mirrors, downloader or Downloader(), left_out)
+    left_out = _fetch(missing, files, mirrors, downloader or Downloader()) if missing else {}
     for book in books:
         if book not in left_out and not _has_title(files[book], book.title):
             left_out[book] = f"{files[book]} is another book"
@@ -186,9 +184,9 @@ def _fetch(
     files: dict[Book, Path],
     mirrors: Sequence[str],
     downloader: Downloader,
-    left_out: dict[Book, str],
-) -> None:
-    """Fetch books one after another; those that cannot be had go to `left_out` with the reason."""
+) -> dict[Book, str]:
+    """Fetch books one after another; what comes back is those that cannot be had, with the reason."""
+    left_out: dict[Book, str] = {}
     folder = files[missing[0]].parent
     minutes = len(missing) * _SECONDS_EACH / 60
     print(
@@ -211,6 +209,7 @@ def _fetch(
             except DataError as error:
                 left_out[book] = str(error)
             bar.update()
+    return left_out
 
 
 def _has_title(file: Path, wanted: str) -> bool:

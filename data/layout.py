@@ -17,20 +17,18 @@ on pairs, evaluation and generation take their windows from `body_start`, so the
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from bpe import Tokenizer
+from bpe.tokenizer import Ids
 from data.errors import DataError
 
 END = "<|endoftext|>"
 PROMPT = "<|prompt|>"
 STORY = "<|story|>"
 SPECIAL_TOKENS = (END, PROMPT, STORY)
-
-Ids = npt.NDArray[np.unsignedinteger[Any]]
 
 MIN_CONTEXT = 8  # the least in which a header of END, PROMPT and STORY leaves half of the window to the story
 

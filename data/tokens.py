@@ -23,10 +23,10 @@ import numpy.typing as npt
 from bpe import Tokenizer
 from bpe.files import atomic_write, sha256_of, write_json
 from bpe.progress import progress_bar
+from bpe.tokenizer import Ids
 from data.documents import Split
 from data.encoding import Encoded, Example, encoded
 from data.errors import DataError
-from data.layout import Ids
 
 Kind = Literal["documents", "pairs"]
 

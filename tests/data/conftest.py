@@ -4,7 +4,7 @@ import http.server
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,7 +21,6 @@ class Site:
     headers: dict[str, str] = field(default_factory=dict)  # with those answers
     cuts: list[int] = field(default_factory=list)  # bytes after which to drop the connection, one for each answer
     stall: float = 0.0  # seconds to wait after a cut before the connection drops
-    before: Callable[[], None] = lambda: None
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
     agents: set[str] = field(default_factory=set)
     address: str = ""
@@ -42,7 +41,6 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             if site.statuses:
                 self.answer(site.statuses.pop(0), b"", **site.headers)
                 return
-            site.before()
             asked, unchanged = self.headers["Range"], self.headers["If-Range"] in (None, site.etag)
             start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and unchanged else 0
             if start >= len(site.body):
