@@ -35,7 +35,14 @@ def save_checkpoint(path: Path, run: Run) -> None:
         "best": None if run.best is None else (run.best.step, run.best.bits_per_byte, run.best.weights),
     }
     with atomic_write(path, binary=True) as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(
+                error.__context__, OSError
+            ):  # what the system said; torch hides it behind an error of its own
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path, run: Run) -> None:

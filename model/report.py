@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bpe import Tokenizer
+from bpe.errors import FileError
 from bpe.files import atomic_write
 from bpe.progress import progress_bar
 from model.checkpoint import save_checkpoint
@@ -71,6 +72,7 @@ class TrainingReport:
         kept = [entry for entry in read_metrics(self.metrics) if entry["step"] <= run.step]
         with atomic_write(self.metrics) as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
+        self._write_samples()
 
     def wants_stop(self) -> bool:
         """Whether Ctrl-C was pressed."""
@@ -86,15 +88,14 @@ class TrainingReport:
 
     def evaluated(self, run: Run, bits_per_byte: float) -> None:
         """Say how held-out text fares, show a sample, and keep the weights where they are the best so far."""
-        self._log(run, bits_per_byte=round(bits_per_byte, 5))
         self.bar.set_description_str(f"{self.stage}: {self._status(run)}")
         best = run.best is not None and run.best.step == run.step
         sample = "".join(
             generate(run.model, self.tokenizer, SAMPLE_PROMPT, max_tokens=SAMPLE_TOKENS, seed=0, stage=self.stage)
         )
         sample = " ".join(sample.split())
-        with (self.path / "samples.txt").open("a", encoding="utf-8") as file:
-            file.write(f"step {run.step}, {bits_per_byte:.4f} bits per byte\n{sample}\n\n")
+        self._log(run, bits_per_byte=round(bits_per_byte, 5), sample=sample)
+        self._write_samples()
         mark = " (best)" if best else ""
         self.say(f"step {run.step:,}  {self._status(run)}  held-out {bits_per_byte:.4f} bits per byte{mark}")
         self.say(f"    {sample}")
@@ -152,14 +153,37 @@ class TrainingReport:
         return f", {minutes}:{rest:02d} left"
 
     def _log(self, run: Run, **values: Any) -> None:
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": run.step, "seconds": round(run.seconds, 2)} | values) + "\n")
+        """Add an entry to metrics.jsonl: appended, since the file of a long training is too long to write anew."""
+        entry = {"step": run.step, "seconds": round(run.seconds, 2)} | values
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise FileError(
+                f"cannot write {self.metrics}: {error.strerror or error}; make room there, or allow writing: "
+                "the same command then goes on from the last save"
+            ) from error
+
+    def _write_samples(self) -> None:
+        """Write samples.txt anew from metrics.jsonl: so it holds what a stopped training has gone back on no longer."""
+        with atomic_write(self.path / "samples.txt") as file:
+            for entry in read_metrics(self.metrics):
+                if "sample" in entry:
+                    file.write(
+                        f"step {entry['step']}, {entry['bits_per_byte']:.4f} bits per byte\n{entry['sample']}\n\n"
+                    )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The entries of a metrics.jsonl in order, but a last line that a kill cut short; none where there is no file."""
+    """The entries of a metrics.jsonl in order, but a last line that a kill cut short; none where there is no file.
+
+    Raises FileError when it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}; allow reading it, or delete it") from error
     entries = []
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for line in lines:
         with contextlib.suppress(json.JSONDecodeError):
             entries.append(json.loads(line))

@@ -1,8 +1,11 @@
 """LLM-BPE.py: the way from texts to a finetuned model, going on, and everything a user can get wrong."""
 
 import errno
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -37,6 +40,11 @@ def complaint(capfd: pytest.CaptureFixture[str]) -> str:
 
 def weights(run: Path, stage: str) -> dict[str, Any]:
     return load_file(run / stage / "model.safetensors")
+
+
+def same_weights(run: Path, other: Path, stage: str) -> bool:
+    others = weights(other, stage)
+    return all(tensor.equal(others[name]) for name, tensor in weights(run, stage).items())
 
 
 def test_a_run_goes_from_texts_to_a_finetuned_model(llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any) -> None:
@@ -110,10 +118,9 @@ def test_other_texts_than_the_runs_own_are_refused(llm_bpe: Door, corpus: Path, 
 def test_restart_begins_anew_with_other_settings(llm_bpe: Door, corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     pretrain(llm_bpe, corpus, run)
-    first = weights(run, "pretrain")
+    shutil.copytree(run, tmp_path / "before")
     assert pretrain(llm_bpe, corpus, run, "--seed", 5, "--restart") == 0
-    second = weights(run, "pretrain")
-    assert any(not tensor.equal(second[name]) for name, tensor in first.items())
+    assert not same_weights(tmp_path / "before", run, "pretrain")
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(
@@ -135,27 +142,62 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     assert "stopped at step 2 and saved" in complaint(capfd)
     monkeypatch.undo()
     assert pretrain(llm_bpe, corpus, stopped) == 0
-    once, twice = weights(straight, "pretrain"), weights(stopped, "pretrain")
-    assert all(tensor.equal(twice[name]) for name, tensor in once.items())
+    assert same_weights(straight, stopped, "pretrain")
 
 
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES])
+def refuse_writing(patch: pytest.MonkeyPatch, name: str, error: int) -> None:
+    """Let the system refuse every file whose name holds `name`: to be opened (EACCES), or to be written (ENOSPC)."""
+
+    class Full(io.FileIO):
+        def write(self, _: object) -> int:
+            raise OSError(error, os.strerror(error))
+
+    really_open = Path.open
+
+    def open_file(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if name not in path.name or mode in ("r", "rb"):
+            return really_open(path, mode, *rest, **options)
+        if error == errno.EACCES:
+            raise OSError(error, os.strerror(error), str(path))
+        file = io.BufferedWriter(Full(str(path), mode.replace("b", "")))
+        return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
+
+    patch.setattr(Path, "open", open_file)
+
+
+WRITTEN = ["resume.pt", "model.safetensors", "run.json", "metrics.jsonl", "samples.txt", "loss.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [(name, errno.ENOSPC) for name in WRITTEN] + [("resume.pt", errno.EACCES), ("metrics.jsonl", errno.EACCES)],
+)
 def test_a_disk_that_takes_no_more_loses_nothing(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch, error: int
+    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch, name: str, error: int
 ) -> None:
+    if name == "loss.png":
+        pytest.importorskip("matplotlib")
     run = tmp_path / "run"
     pretrain(llm_bpe, corpus, run)
-    before = (run / "pretrain" / "resume.pt").read_bytes()
-
-    def refuse(*_: object) -> None:
-        raise OSError(error, os.strerror(error))
-
-    monkeypatch.setattr("model.checkpoint.torch.save", refuse)
-    assert pretrain(llm_bpe, corpus, run, "--steps", 6) == 2
-    assert os.strerror(error) in complaint(capfd)
-    assert (run / "pretrain" / "resume.pt").read_bytes() == before
-    monkeypatch.undo()
+    capfd.readouterr()
+    with monkeypatch.context() as patch:
+        refuse_writing(patch, name, error)
+        assert pretrain(llm_bpe, corpus, run, "--steps", 6) == 2
+    assert re.fullmatch(rf"LLM-BPE: cannot write .*{re.escape(name)}: {os.strerror(error)}; .*", complaint(capfd))
+    assert not list(run.rglob("*.tmp"))
     assert pretrain(llm_bpe, corpus, run, "--steps", 6) == 0
+    RunFolder(run).verify(run)
+    pretrain(llm_bpe, corpus, tmp_path / "straight")
+    pretrain(llm_bpe, corpus, tmp_path / "straight", "--steps", 6)
+    assert same_weights(run, tmp_path / "straight", "pretrain")
+    steps = [json.loads(line)["step"] for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 4, 6]
+    samples = (run / "pretrain" / "samples.txt").read_text()
+    assert [line.split(",")[0] for line in samples.splitlines() if line.startswith("step ")] == [
+        "step 0",
+        "step 4",
+        "step 6",
+    ]
 
 
 def test_a_divergence_keeps_the_last_good_state(
