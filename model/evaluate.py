@@ -14,15 +14,12 @@ import sys
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from bpe.progress import progress_bar
 from data.batches import HeldOut
 from model.build import LanguageModel
 from model.hardware import matrix_products_in
-from model.tensors import TensorBatch, micro_batches
-
-LOSS_CHUNK = 2048  # positions whose logits exist at one moment
+from model.tensors import TensorBatch, chunked_losses, micro_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +64,7 @@ def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, pro
 def summed_loss(model: LanguageModel, batch: TensorBatch) -> float:
     """The total cross-entropy of the batch's scored tokens, in nats."""
     hidden = model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
-    total = 0.0
-    for states, targets in zip(
-        torch.split(hidden, LOSS_CHUNK), torch.split(batch.targets[batch.scored], LOSS_CHUNK), strict=True
-    ):
-        total += F.cross_entropy(model.logits(states).float(), targets, reduction="sum").item()
-    return total
+    return sum(loss.item() for loss in chunked_losses(model, hidden, batch.targets[batch.scored]))
 
 
 if __name__ == "__main__":

@@ -36,16 +36,16 @@ class Optimizer:
         self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
 
     def step(self, multiplier: float, scaler: torch.amp.GradScaler) -> None:
-        """Move the weights at `multiplier` times the peak learning rates, then forget the gradients.
-
-        scaler: leaves the step out where float16 gradients overflowed; does nothing in other formats.
-        """
+        """Move the weights at `multiplier` times the peak learning rates. scaler: has unscaled the gradients."""
         for part, peak in zip(self.parts, self.peaks, strict=True):
             for group in part.param_groups:
                 group["lr"] = peak * multiplier
             scaler.step(part)
+
+    def forget_gradients(self) -> None:
+        """Make room for the next step's gradients."""
+        for part in self.parts:
             part.zero_grad(set_to_none=True)
-        scaler.update()
 
     def state_dict(self) -> list[dict[str, Any]]:
         """What `load_state_dict` needs to go on with the same bits."""

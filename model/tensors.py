@@ -1,4 +1,8 @@
-"""Batches as torch tensors on a device, in portions that fit its memory."""
+"""Batches as torch tensors on a device, in portions that fit its memory.
+
+In: a Batch of numpy arrays.  Out: a few rows at a time as tensors, and of their logits, which are the largest thing in
+memory, a few positions at a time as a loss.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data.batches import Batch
+from model.language_model import LanguageModel
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32_768}  # positions that go through the model at one time
+LOSS_CHUNK = 2048  # positions whose logits exist at one moment; more would only cost memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +48,12 @@ def micro_batches(batch: Batch, device: torch.device) -> Iterator[TensorBatch]:
                 portion(batch.positions, start),
                 None if batch.segments is None else portion(batch.segments, start),
             )
+
+
+def chunked_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Iterator[Tensor]:
+    """The summed cross-entropy of LOSS_CHUNK positions after another, each a float32 scalar in nats.
+
+    hidden: (positions, width), from `model.hidden`; targets: int64, (positions,), the token that follows each.
+    """
+    for states, following in zip(torch.split(hidden, LOSS_CHUNK), torch.split(targets, LOSS_CHUNK), strict=True):
+        yield F.cross_entropy(model.logits(states), following, reduction="sum")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.batches import Batch, HeldOut, TrainingBatches
@@ -20,13 +19,16 @@ from model.evaluate import evaluate
 from model.hardware import matrix_products_in
 from model.optimizer import Optimizer, learning_rate_multiplier
 from model.settings import Limit, TrainConfig
-from model.tensors import TensorBatch, micro_batches
-
-LOSS_CHUNK = 2048  # positions whose logits exist at one moment; more would only cost memory
+from model.tensors import TensorBatch, chunked_losses, micro_batches
 
 
 class Diverged(ModelError):
-    """The loss or its gradient stopped being a number."""
+    """The loss or its gradient stopped being a number, by what is seen as `sign` at `step`."""
+
+    def __init__(self, step: int, sign: str) -> None:
+        super().__init__(
+            f"step {step} diverged: {sign}; the last good state is kept, run again with a lower --lr and --restart"
+        )
 
 
 @dataclass
@@ -52,9 +54,7 @@ class Run:
     plateau: int | None = None  # step at which improvement was seen to have ended
     stale: int = 0  # evaluations since the best one
     earlier_seconds: float = 0.0  # spent on this stage before this process took it over
-    scaler: torch.amp.GradScaler = field(
-        init=False
-    )  # keeps float16's small gradients above zero; idle in other formats
+    scaler: torch.amp.GradScaler = field(init=False)  # keeps float16's small gradients above zero, else idle
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -134,10 +134,7 @@ def backward(model: LanguageModel, batch: TensorBatch, scaler: torch.amp.GradSca
     hidden = model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
     leaf = hidden.detach().requires_grad_()
     total = torch.zeros((), device=leaf.device)
-    for states, targets in zip(
-        torch.split(leaf, LOSS_CHUNK), torch.split(batch.targets[batch.scored], LOSS_CHUNK), strict=True
-    ):
-        loss = F.cross_entropy(model.logits(states).float(), targets, reduction="sum")
+    for loss in chunked_losses(model, leaf, batch.targets[batch.scored]):
         scaler.scale(loss / scored).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     hidden.backward(leaf.grad)  # type: ignore[no-untyped-call]
@@ -145,25 +142,32 @@ def backward(model: LanguageModel, batch: TensorBatch, scaler: torch.amp.GradSca
 
 
 def take_step(run: Run, config: TrainConfig, multiplier: float, loss: float) -> float:
-    """Clip the gradient, check it, move the weights; return the gradient's norm before clipping."""
+    """Clip the gradient, check it, move the weights; return the gradient's norm before clipping.
+
+    A gradient that overflowed float16 moves nothing, not even the weights whose own part of it is finite; the scale is
+    lowered for the next step. Raises Diverged when the loss is no number, or the gradient is none in another format.
+    """
     for part in run.optimizer.parts:
         run.scaler.unscale_(part)
     grad_norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), config.clip))
-    overflowed = run.scaler.is_enabled() and not math.isfinite(
-        grad_norm
-    )  # float16 only: the scale is lowered, the step left out
+    overflowed = run.scaler.is_enabled() and not math.isfinite(grad_norm)
     if not (math.isfinite(loss) and (math.isfinite(grad_norm) or overflowed)):
-        raise Diverged(
-            f"step {run.step} diverged: loss {loss:.3f}, gradient norm {grad_norm:.3g}; "
-            "the last good state is kept, run again with a lower --lr and --restart"
-        )
-    run.optimizer.step(multiplier, run.scaler)
+        raise Diverged(run.step, f"loss {loss:.3f}, gradient norm {grad_norm:.3g}")
+    if not overflowed:
+        run.optimizer.step(multiplier, run.scaler)
+    run.optimizer.forget_gradients()
+    run.scaler.update()
     return grad_norm
 
 
 def judge(run: Run, held_out: HeldOut, config: TrainConfig, report: Report) -> None:
-    """Score the held-out text; keep the weights if they are the best; note when improvement has ended."""
+    """Score the held-out text; keep the weights if they are the best; note when improvement has ended.
+
+    Raises Diverged when the score is not a number.
+    """
     bits_per_byte = evaluate(run.model, held_out, run.dtype).bits_per_byte
+    if not math.isfinite(bits_per_byte):
+        raise Diverged(run.step, f"held-out text takes {bits_per_byte} bits per byte")
     run.evaluated = run.step
     if run.best is None or bits_per_byte < run.best.bits_per_byte:
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in run.model.state_dict().items()}

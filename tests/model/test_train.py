@@ -19,7 +19,7 @@ from model.config import ModelConfig
 from model.errors import ModelError
 from model.optimizer import Optimizer, learning_rate_multiplier, parameter_groups
 from model.settings import STAGES, Limit, TrainConfig
-from model.train import Diverged, Run, accumulate_gradients, take_step, train
+from model.train import Diverged, Run, accumulate_gradients, judge, take_step, train
 
 CPU = torch.device("cpu")
 SHAPE = ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2, kv_heads=1, hidden=24, head_size=8)
@@ -138,7 +138,7 @@ def test_the_loss_in_chunks_is_the_mean_cross_entropy_of_what_is_scored(seed: in
     step = random_step(seed)
     fast, slow = new_run(), new_run()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.train.LOSS_CHUNK", chunk)
+        patch.setattr("model.tensors.LOSS_CHUNK", chunk)
         loss = accumulate_gradients(fast, step)
     logits = slow.model(torch.from_numpy(step.inputs), segments=torch.from_numpy(step.segments))
     scored = torch.from_numpy(step.scored)
@@ -192,6 +192,32 @@ def test_a_diverging_step_is_refused_and_changes_no_weight() -> None:
     with pytest.raises(Diverged, match="step 0 diverged"):
         take_step(run, CONFIG, 1.0, 3.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_a_gradient_that_overflows_float16_moves_no_weight_and_the_next_step_is_smaller(part: int) -> None:
+    run = new_run()
+    run.dtype = torch.float16
+    run.scaler = torch.amp.GradScaler("cpu")
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    accumulate_gradients(run, random_step(0))
+    scale = run.scaler.get_scale()
+    run.optimizer.parts[part].param_groups[0]["params"][0].grad.fill_(torch.nan)  # what inf - inf leaves behind
+    assert not np.isfinite(take_step(run, CONFIG, 1.0, 3.0))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+    assert run.scaler.get_scale() < scale
+    assert np.isfinite(take_step(run, CONFIG, 1.0, accumulate_gradients(run, random_step(1))))
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+
+
+def test_held_out_text_that_takes_no_number_of_bits_is_a_divergence(tmp_path: Path) -> None:
+    run = new_run()
+    advance(run, 3, Watcher(tmp_path / "resume.pt"))
+    saved = (tmp_path / "resume.pt").read_bytes()
+    run.model.get_parameter("model.norm.weight").data.fill_(torch.nan)
+    with pytest.raises(Diverged, match="step 3 diverged: held-out text takes nan bits per byte"):
+        judge(run, HeldOut(), CONFIG, Watcher(tmp_path / "resume.pt"))  # type: ignore[arg-type]
+    assert (tmp_path / "resume.pt").read_bytes() == saved
 
 
 def test_a_training_without_a_limit_ends_when_held_out_text_no_longer_improves() -> None:
