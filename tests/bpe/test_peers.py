@@ -83,7 +83,11 @@ def test_transformers_gives_the_same_ids_and_text(trained, assigned_text, tmp_pa
 
 
 def test_what_transformers_saves_again_is_the_same_tokenizer(trained, tmp_path):
-    as_transformers(trained, tmp_path).save_pretrained(tmp_path / "again")
+    """Used with other special tokens and settings, it writes a post-processor, truncation and padding of its own."""
+    theirs = as_transformers(trained, tmp_path)
+    theirs.add_special_tokens({"bos_token": "<|end|>", "eos_token": "<|end|>", "pad_token": "<|end|>"})
+    theirs("the cat", truncation=True, max_length=3, padding="max_length")
+    theirs.save_pretrained(tmp_path / "again")
     assert Tokenizer.load(tmp_path / "again" / "tokenizer.json") == trained
 
 
