@@ -7,7 +7,9 @@ In: a folder.  Out: run.json, the record of settings, versions and hashes, and a
 """
 
 import contextlib
+import errno
 import json
+import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,11 @@ from model.errors import ModelError
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "regex", "safetensors")
+LEFT_OVER = f".*.{'[0-9a-f]' * 8}.tmp"  # of a write that a kill cut short (bpe/files.py)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # what a file system says that has none, as some network drives
+
+
+_log = logging.getLogger("model")
 
 
 class RunFolder:
@@ -47,11 +54,13 @@ class RunFolder:
             try:
                 _lock(file.fileno())
             except OSError as error:
-                raise ModelError(
-                    f"another process is training in {self.path}; wait for it, or choose another folder with --run"
-                ) from error
+                if error.errno not in NO_LOCKS:
+                    raise ModelError(
+                        f"another process is training in {self.path}; wait for it, or choose another folder with --run"
+                    ) from error
+                _log.warning("%s has no locks: see to it that no other process trains there", self.path)
             self.record = self._read()  # it may have changed while the lock was another's
-            for left_over in self.path.rglob(".*.tmp"):  # of writes that a kill cut short
+            for left_over in (*self.path.glob(LEFT_OVER), *self.path.glob(f"*/{LEFT_OVER}")):
                 left_over.unlink(missing_ok=True)
             yield
 
@@ -87,6 +96,10 @@ class RunFolder:
                 if file.is_file() and not file.name.startswith("."):
                     self.record.setdefault("files", {})[self._name(file)] = sha256_of(file)
         self._write()
+
+    def lists(self, file: Path) -> bool:
+        """Whether the file's hash is recorded: it was written, whether or not it is still there."""
+        return self._name(file) in self.record.get("files", {})
 
     def verify(self, *paths: Path) -> None:
         """Raise ModelError naming the first of these files, or files below these folders, that is not as recorded."""
@@ -126,7 +139,12 @@ class RunFolder:
             record = json.loads(text)
             if not isinstance(record, dict) or record.get("format") != FORMAT:
                 raise ValueError(f"it is not a run record of format {FORMAT}")
-        except ValueError as error:
+            stages, files = record.get("stages", {}), record.get("files", {})
+            if not (isinstance(stages, dict) and isinstance(files, dict)):
+                raise ValueError("its stages and files are no objects")
+            if not all(isinstance(stage, dict) for stage in stages.values()):
+                raise ValueError("a stage of it is no object")
+        except (ValueError, RecursionError) as error:
             raise ModelError(
                 f"{path} is damaged or of another program ({error}); choose another folder with --run"
             ) from error

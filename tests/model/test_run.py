@@ -1,6 +1,8 @@
 """Laws of a run's folder: its record, its hashes, its lock."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,12 +98,38 @@ def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '"run"', "\x00"])
+DAMAGED = ["", "{", "[]", '{"format": 99}', '"run"', "\x00", "[" * 100_000]
+DAMAGED += ['{"format": 1, "stages": []}', '{"format": 1, "stages": {"pretrain": 1}}', '{"format": 1, "files": 1}']
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_record_is_one_clear_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(UserError, match=r"run\.json.*choose another folder with --run") as error:
         RunFolder(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_locks_is_written_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("model.run._lock", no_locks)
+    with RunFolder(tmp_path).locked():
+        RunFolder(tmp_path).note_stage("pretrain", state="training")
+    assert "has no locks" in caplog.text
+
+
+def test_what_a_kill_left_of_a_write_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "pretrain" / "deep").mkdir(parents=True)
+    left = [tmp_path / ".run.json.0123abcd.tmp", tmp_path / "pretrain" / ".resume.pt.89abcdef.tmp"]
+    others = [tmp_path / ".notes.tmp", tmp_path / "a.01234567.tmp", tmp_path / "pretrain" / "deep" / ".x.01234567.tmp"]
+    for file in left + others:
+        file.write_text("half")
+    with RunFolder(tmp_path).locked():
+        assert [file.exists() for file in left + others] == [False, False, True, True, True]
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
