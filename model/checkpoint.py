@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
         "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if run.device.type == "cuda" else [],
+        "random_cuda": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
         "best": None if run.best is None else (run.best.step, run.best.bits_per_byte, run.best.weights),
     }
     with atomic_write(path, binary=True) as file:
@@ -58,8 +58,8 @@ def load_checkpoint(path: Path, run: Run) -> None:
         run.optimizer.load_state_dict(state["optimizer"])
         run.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        if run.device.type == "cuda" and state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if run.device.type == "cuda" and state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], run.device)
         run.best = None if state["best"] is None else Best(*state["best"])
         run.step, run.evaluated = state["step"], state["evaluated"]
         run.plateau, run.stale = state["plateau"], state["stale"]

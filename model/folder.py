@@ -37,6 +37,7 @@ from model.language_model import LanguageModel
 
 TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MODEL_FILES = (TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG, CONFIG, WEIGHTS)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # that weights may be stored in
 
 

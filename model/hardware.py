@@ -10,7 +10,9 @@ import torch
 
 from model.errors import ModelError
 
+DEVICES = ("cuda", "mps", "cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory")  # of CUDA and MPS, the CPU, Windows
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -24,6 +26,8 @@ def pick_device(name: str | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError(f"nothing here was tried on {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises AssertionError when built without CUDA
         raise ModelError(
@@ -53,6 +57,20 @@ def matrix_products_in(dtype: torch.dtype, device: torch.device) -> Iterator[Non
     """Run the block's matrix products in `dtype` (torch's autocast), the rest in float32."""
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         yield
+
+
+@contextlib.contextmanager
+def naming_want_of_memory(device: torch.device) -> Iterator[None]:
+    """Make a ModelError of what is raised in the block when the device has no room."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_ROOM):
+            raise
+        raise ModelError(
+            f"{device} has no memory for a model and batches of this size; "
+            "pass a smaller --preset, --context or --batch-tokens"
+        ) from error
 
 
 def dtype_name(dtype: torch.dtype) -> str:

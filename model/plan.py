@@ -16,19 +16,14 @@ from model.build import build
 from model.config import PRESETS, ModelConfig
 from model.hardware import dtype_name, pick_dtype
 from model.optimizer import Optimizer
-from model.request import Request, Settings, asked_shape, train_config
+from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
 from model.settings import Limit, Stage, TrainConfig
 from model.train import Run, accumulate_gradients, take_step
 
-DEFAULT_PRESET = "story"
-DEFAULT_SECONDS: dict[Stage, float] = {
-    "pretrain": 1200.0,
-    "finetune": 600.0,
-}  # without a limit, on a machine without a GPU
+# without a limit, on a machine without a GPU
+DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
 CANDIDATES = ("nano", "micro", "small", "medium", "story", "large")  # from small to large
-TOKENS_PER_PARAMETER = (
-    1.2  # fewer training tokens than this for each parameter, and a smaller model does better (LOG.md)
-)
+TOKENS_PER_PARAMETER = 1.2  # with fewer training tokens for each parameter a smaller model does better (LOG.md)
 GPU_BATCH_TOKENS = 65_536
 EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.01  # of that time; so there are some five of them and more
@@ -72,7 +67,7 @@ class Plan:
         if self.limit.seconds is not None:
             until = f"for {self.limit.seconds / 60:.3g} minutes"
         elif self.limit.steps is not None:
-            epochs = self.limit.steps * config.batch_tokens / tokens_per_epoch
+            epochs = self.limit.steps * self.settings.tokens_per_step / tokens_per_epoch
             until = f"for {self.limit.steps:,} steps ({epochs:.1f} times through the data)"
         else:
             until = f"until {config.patience} evaluations bring no improvement"
@@ -80,12 +75,15 @@ class Plan:
             *self.notes,
             f"model {self.settings.preset}: {shape.layers} layers x {shape.width}, vocabulary {shape.vocab_size:,}, "
             f"context {shape.context:,}, {num_parameters:,} parameters, {self.settings.dtype} on {device}",
-            f"training {until}, {config.batch_tokens:,} tokens a step, {tokens_per_epoch:,} once through the data",
+            f"training {until}, {self.settings.tokens_per_step:,} tokens a step, "
+            f"{tokens_per_epoch:,} once through the data",
         ]
 
 
-def make_plan(stage: Stage, request: Request, device: torch.device, shape: ModelConfig | None = None) -> Plan:
-    """The plan for a stage that begins. shape: of the pretrained model, where there is one."""
+def make_plan(
+    stage: Stage, request: Request, device: torch.device, pretrained: tuple[str, ModelConfig] | None = None
+) -> Plan:
+    """The plan for a stage that begins. pretrained: the model to finetune, its preset's name and its shape."""
     dtype = pick_dtype(request.dtype, device)
     derived: dict[str, Any] = {} if device.type == "cpu" else {"batch_tokens": GPU_BATCH_TOKENS}
     config = train_config(stage, request, **derived)
@@ -93,15 +91,17 @@ def make_plan(stage: Stage, request: Request, device: torch.device, shape: Model
     if limit is None:
         limit = Limit(seconds=DEFAULT_SECONDS[stage]) if device.type == "cpu" else Limit()
     notes: list[str] = []
-    name = request.preset or DEFAULT_PRESET
-    if shape is not None:
-        name = "as pretrained"
-    elif request.preset is None and limit.seconds is not None:
-        name = choose_preset(limit.seconds, config, device, dtype)
-        notes.append(
-            f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best (--preset NAME insists on another)"
-        )
-    shape = shape or asked_shape(name, request)
+    if pretrained is not None:
+        name, shape = pretrained
+    else:
+        name = request.preset or DEFAULT_PRESET
+        if request.preset is None and limit.seconds is not None:
+            name = choose_preset(limit.seconds, config, device, dtype)
+            notes.append(
+                f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
+                "(--preset NAME insists on another)"
+            )
+        shape = asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:
         derived["batch_tokens"] = shape.context
     closing = 0.0
@@ -115,9 +115,10 @@ def make_plan(stage: Stage, request: Request, device: torch.device, shape: Model
     if request.eval_every is None:
         interval = SCORING_COST * config.eval_tokens / config.batch_tokens / EVALUATION_SHARE
         config = replace(config, eval_every=max(20, round(interval)))
-    return Plan(
-        Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name), limit, closing, tuple(notes)
-    )
+    settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
+    if limit.steps is not None:
+        limit = request.limit(settings.tokens_per_step) or limit  # --tokens: now it is known how many a step takes
+    return Plan(settings, limit, closing, tuple(notes))
 
 
 def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> str:

@@ -20,10 +20,11 @@ from bpe.errors import FileError
 from bpe.files import atomic_write
 from bpe.progress import progress_bar
 from model.checkpoint import save_checkpoint
-from model.folder import CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, save_folder
+from model.folder import MODEL_FILES, save_folder
+from model.plan import Plan
 from model.plot import plot_losses
 from model.run import RunFolder
-from model.settings import Limit, Stage, TrainConfig
+from model.settings import Stage
 from model.story import generate
 from model.train import Run
 
@@ -31,19 +32,18 @@ SAMPLE_PROMPT = "A man in a sinking ship"
 SAMPLE_TOKENS = 80
 SPEED_WINDOW = 50  # steps over which tokens per second and loss are averaged
 LOG_EVERY = 10  # steps between the training losses in metrics.jsonl
-MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG)
+RESUME, METRICS, SAMPLES, PLOT = "resume.pt", "metrics.jsonl", "samples.txt", "loss.png"
 BAR = "{percentage:3.0f}% {bar:24} {desc}"
 
 
 class TrainingReport:
     """Watches one stage of one run; model.train.Report says what each method is told."""
 
-    def __init__(
-        self, folder: RunFolder, stage: Stage, tokenizer: Tokenizer, config: TrainConfig, limit: Limit
-    ) -> None:
-        self.folder, self.stage, self.tokenizer, self.config, self.limit = folder, stage, tokenizer, config, limit
+    def __init__(self, folder: RunFolder, stage: Stage, tokenizer: Tokenizer, plan: Plan) -> None:
+        self.folder, self.stage, self.tokenizer, self.settings = folder, stage, tokenizer, plan.settings
+        self.limit = plan.training_limit
         self.path = folder.path / stage
-        self.metrics = self.path / "metrics.jsonl"
+        self.metrics = self.path / METRICS
         self.saved_best: int | None = None  # step of the weights in model.safetensors
         self.interrupted = threading.Event()
         self.recent: deque[tuple[float, float]] = deque(maxlen=SPEED_WINDOW)  # (seconds, loss) after each step
@@ -59,13 +59,24 @@ class TrainingReport:
             self.say("stopping after this step; once more stops without saving")
 
         signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        before = {number: signal.signal(number, stop) for number in signals}
         with progress_bar(total=1.0, description=self.stage, bar_format=BAR, delay=0) as self.bar:
+            before = {number: signal.signal(number, stop) for number in signals}
             try:
                 yield
             finally:
                 for number, handler in before.items():
                     signal.signal(number, handler)
+
+    def began(self) -> None:
+        """Remove the files of an earlier training of this stage. Raises FileError when the system refuses."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (*MODEL_FILES, RESUME, METRICS, SAMPLES, PLOT):
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(
+                f"cannot clear {self.path}: {error.strerror or error}; allow writing there, or choose another --run"
+            ) from error
 
     def resumed(self, run: Run) -> None:
         """Bring the files of an earlier process into line with the state that training goes on from."""
@@ -81,7 +92,7 @@ class TrainingReport:
     def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
         """Count a step; some go to metrics.jsonl."""
         self.recent.append((time.monotonic(), loss))
-        self.bar.n = round(run.progress(self.limit, self.config), 6)
+        self.bar.n = round(run.progress(self.limit, self.settings.config), 6)
         self.bar.set_description_str(f"{self.stage}: {self._status(run)}")
         if run.step % LOG_EVERY == 0:
             self._log(run, loss=round(loss, 5), grad_norm=round(grad_norm, 4), multiplier=round(multiplier, 5))
@@ -106,7 +117,7 @@ class TrainingReport:
         """Write resume.pt, so that a stop from here on loses nothing before this step."""
         if run.best is not None and run.best.step != self.saved_best:
             self.save_best(run)
-        path = self.path / "resume.pt"
+        path = self.path / RESUME
         with self.folder.writing(path):
             save_checkpoint(path, run)
 
@@ -120,7 +131,7 @@ class TrainingReport:
     def finished(self, run: Run) -> str:
         """Draw the losses; return what came of the training, in one line."""
         entries = read_metrics(self.metrics)
-        plot = plot_losses(entries, self.path / "loss.png", title=self.stage)
+        plot = plot_losses(entries, self.path / PLOT, title=self.stage)
         assert run.best is not None
         minutes, seconds = divmod(round(run.seconds), 60)
         without = "" if plot else "; no plot, since matplotlib is not installed"
@@ -137,7 +148,7 @@ class TrainingReport:
         if len(self.recent) < 2:
             return "starting"
         (start, _), (end, _) = self.recent[0], self.recent[-1]
-        speed = self.config.batch_tokens * (len(self.recent) - 1) / max(end - start, 1e-9)
+        speed = self.settings.tokens_per_step * (len(self.recent) - 1) / max(end - start, 1e-9)
         loss = sum(loss for _, loss in self.recent) / len(self.recent)
         held_out = f", best {run.best.bits_per_byte:.3f} bits/byte" if run.best else ""
         return f"loss {loss:.3f}{held_out}, {speed:,.0f} tokens/s{self._time_left(run, end - start)}"
@@ -166,7 +177,7 @@ class TrainingReport:
 
     def _write_samples(self) -> None:
         """Write samples.txt anew from metrics.jsonl: so it holds what a stopped training has gone back on no longer."""
-        with atomic_write(self.path / "samples.txt") as file:
+        with atomic_write(self.path / SAMPLES) as file:
             for entry in read_metrics(self.metrics):
                 if "sample" in entry:
                     file.write(

@@ -4,6 +4,7 @@ In: the options of LLM-BPE.py (None where not given) and the run's record.  Out:
 that says which options differ from the run's own.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,8 +15,16 @@ from model.errors import ConfigError, ModelError
 from model.run import differences
 from model.settings import STAGES, Limit, Stage, TrainConfig
 
+DEFAULT_PRESET = "story"
 SHAPE_OPTIONS = ("layers", "width", "heads", "context", "vocab_size")
 TRAIN_OPTIONS = ("seed", "batch_tokens", "lr", "save_every", "eval_every")
+LIMIT_OPTIONS = ("minutes", "steps", "tokens")
+USELESS: dict[str, tuple[str, ...]] = {  # options of which a stage could make nothing
+    "tokenizer": ("pairs", "start_from", *LIMIT_OPTIONS),
+    "pretrain": ("pairs", "start_from"),
+    "finetune": ("texts",),
+    "all": ("start_from",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,43 +56,47 @@ class Request:
     start_from: Path | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("minutes", "steps", "tokens") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigError(f"--{given[0]} and --{given[1]} both end a training; pass one of them")
-        for name in given:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"--{name} {getattr(self, name)} trains nothing; pass a number above 0")
+        limits = self.options(LIMIT_OPTIONS)
+        if len(limits) > 1:
+            first, second, *_ = limits
+            raise ConfigError(f"--{first} and --{second} both end a training; pass one of them")
+        for name, value in limits.items():
+            if not 0 < value < math.inf:
+                raise ConfigError(f"--{name} {value} cannot end a training; pass a finite number above 0")
+
+    def check(self, stage: str) -> None:
+        """Raise ConfigError on what is impossible whatever the machine and the data are, or is of no use to `stage`."""
+        if useless := self.options(USELESS[stage]):
+            names = ", ".join("--from" if name == "start_from" else f"--{name}" for name in useless)
+            raise ConfigError(f"--stage {stage} makes no use of {names}; leave that out, or choose another stage")
+        asked_shape(self.preset or DEFAULT_PRESET, self)
+        for training in STAGES:
+            train_config(training, self)
 
     def options(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Those of the named options that were given."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def limit(self, batch_tokens: int) -> Limit | None:
+    def limit(self, tokens_per_step: int) -> Limit | None:
         """What was asked to end the training, or None."""
         if self.minutes is not None:
             return Limit(seconds=60 * self.minutes)
-        steps = self.steps if self.tokens is None else -(-self.tokens // batch_tokens)
+        steps = self.steps if self.tokens is None else -(-self.tokens // tokens_per_step)
         return None if steps is None else Limit(steps=steps)
 
     def data_record(self) -> dict[str, Any]:
-        """Which data was asked for, as JSON values; `with_data_of` undoes it."""
+        """Which data was asked for, as JSON values; StageRecord reads them."""
         return {
             "texts": None if self.texts is None else [str(path) for path in self.texts],
             "pairs": None if self.pairs is None else str(self.pairs),
             "dataset": self.dataset,
         }
 
-    def with_data_of(self, record: Mapping[str, Any]) -> "Request":
+    def with_data_of(self, record: "StageRecord") -> "Request":
         """This request, with the data of a recorded one unless it names data itself."""
         if self.texts is not None or self.pairs is not None or self.dataset is not None:
             return self
-        texts, pairs = record["texts"], record["pairs"]
-        return replace(
-            self,
-            texts=None if texts is None else tuple(map(Path, texts)),
-            pairs=None if pairs is None else Path(pairs),
-            dataset=record["dataset"],
-        )
+        return replace(self, texts=record.texts, pairs=record.pairs, dataset=record.dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,40 +114,82 @@ class Settings:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Settings":
-        """The settings `to_record` made. Raises ModelError when they are damaged or of another version."""
-        try:
-            return cls(
-                preset=record["preset"],
-                dtype=record["dtype"],
-                shape=ModelConfig(**record["model"]),
-                config=TrainConfig(**record["train"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ModelError(
-                f"run.json holds settings of another version ({error}); pass --restart to train anew"
-            ) from error
+        """The settings `to_record` made. Raises what damaged ones make: KeyError, TypeError, ModelError."""
+        return cls(
+            preset=str(record["preset"]),
+            dtype=str(record["dtype"]),
+            shape=ModelConfig(**record["model"]),
+            config=TrainConfig(**record["train"]),
+        )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Positions in one optimizer step."""
+        return self.config.rows(self.shape.context) * self.shape.context
 
     def as_options(self) -> dict[str, Any]:
         """The same settings under the names that the command line has for them."""
-        shape, config = asdict(self.shape), asdict(self.config)
+        config = asdict(self.config)
         named = {"preset": self.preset, "dtype": self.dtype, "lr": config["learning_rate"]}
-        return (
-            named
-            | {name: shape[name] for name in SHAPE_OPTIONS}
-            | {name: config[name] for name in TRAIN_OPTIONS if name != "lr"}
-        )
+        return named | shape_options(self.shape) | {name: config[name] for name in TRAIN_OPTIONS if name != "lr"}
 
 
-def resumed_settings(stage: Stage, record: Mapping[str, Any], request: Request, path: Path) -> Settings:
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What run.json says of a stage that has begun."""
+
+    settings: Settings
+    limit: Limit
+    closing_seconds: float
+    finished: bool
+    summary: str  # what came of it, where it is finished
+    source: str  # fingerprint of its data
+    tokenizer: str  # fingerprint
+    texts: tuple[Path, ...] | None
+    pairs: Path | None
+    dataset: str | None
+    start_from: str | None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "StageRecord":
+        """Read it from its JSON values. Raises ModelError when they are damaged or of another version."""
+        try:
+            return cls(
+                settings=Settings.from_record(record["settings"]),
+                limit=Limit(**record["limit"]),
+                closing_seconds=float(record["closing_seconds"]),
+                finished=record["state"] == "finished",
+                summary=str(record.get("summary")),
+                source=str(record["source"]),
+                tokenizer=str(record["tokenizer"]),
+                texts=None if record["texts"] is None else tuple(map(Path, record["texts"])),
+                pairs=None if record["pairs"] is None else Path(record["pairs"]),
+                dataset=record["dataset"],
+                start_from=record.get("start_from"),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, ModelError) as error:
+            raise ModelError(
+                f"run.json holds settings that are damaged or of another version ({error!r}); "
+                "pass --restart to train anew"
+            ) from error
+
+
+def resumed_settings(stage: Stage, record: StageRecord, request: Request, path: Path) -> Settings:
     """The settings of a stage that has begun. Raises ModelError listing the options that differ from them."""
-    settings = Settings.from_record(record["settings"])
-    asked = request.options(("preset", "dtype", *SHAPE_OPTIONS, *TRAIN_OPTIONS))
-    if wrong := differences(settings.as_options(), asked):
-        raise ModelError(
-            f"{path} was begun with other settings: {'; '.join(wrong)}; "
-            f"leave those options out to go on, or pass --restart to train {stage} anew"
-        )
-    return settings
+    refuse_differences(
+        f"{path} was begun with other settings",
+        record.settings.as_options() | {"from": record.start_from},
+        request.options(("preset", "dtype", *SHAPE_OPTIONS, *TRAIN_OPTIONS))
+        | {"from": None if request.start_from is None else str(request.start_from)},
+        f"leave those options out to go on, or pass --restart to train {stage} anew",
+    )
+    return record.settings
+
+
+def refuse_differences(what: str, own: Mapping[str, Any], asked: Mapping[str, Any], what_to_do: str) -> None:
+    """Raise ModelError listing the settings asked for that are not the run's own."""
+    if wrong := differences(own, asked):
+        raise ModelError(f"{what}: {'; '.join(wrong)}; {what_to_do}")
 
 
 def train_config(stage: Stage, request: Request, **derived: Any) -> TrainConfig:
@@ -143,6 +198,11 @@ def train_config(stage: Stage, request: Request, **derived: Any) -> TrainConfig:
     if "lr" in asked:
         asked["learning_rate"] = asked.pop("lr")
     return replace(STAGES[stage], **(derived | asked))
+
+
+def shape_options(shape: ModelConfig) -> dict[str, int]:
+    """A shape's sizes under the names that the command line has for them."""
+    return {name: getattr(shape, name) for name in SHAPE_OPTIONS}
 
 
 def asked_shape(name: str, request: Request) -> ModelConfig:

@@ -11,7 +11,7 @@ from model.errors import ConfigError
 
 Stage = Literal["pretrain", "finetune"]
 PLATEAU_DECAY = (
-    0.25  # a training without a limit decays, once improvement has ended, for this share of the steps before
+    0.25  # a training without a limit decays, when improvement has ended, for this share of the steps so far
 )
 
 
@@ -20,7 +20,7 @@ class TrainConfig:
     """One stage's training; every field can be printed, saved and compared."""
 
     learning_rate: float  # Muon's peak; AdamW's is a fixed share of it (model/optimizer.py)
-    batch_tokens: int  # positions in one optimizer step; a whole number of rows of the model's context
+    batch_tokens: int  # positions in one optimizer step, rounded down to a whole number of rows
     warmup_steps: int  # optimizer steps of linear rise
     decay_share: float  # share of the training, at its end, in which the learning rate falls linearly to zero
     weight_decay: float = 0.1  # decoupled; a step takes learning_rate * weight_decay off every matrix
@@ -40,6 +40,11 @@ class TrainConfig:
         for name in ("batch_tokens", "save_every", "eval_every", "eval_tokens", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("warmup_steps", "weight_decay", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.decay_share > 1:
+            raise ConfigError(f"decay_share is {self.decay_share}; it must be at most 1, the whole training")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; it must be at least 0 and under 1")
 

@@ -1,53 +1,52 @@
 """The three stages of a run, from what a person asks to what stands in the run's folder.
 
 In: a Request.  Out: tokenizer.json, token files, pretrain/ and finetune/ in the run's folder. A training stage settles
-its settings, prepares its data, builds or takes up the run, trains, and says what to type next. What differs between
-the two is their data, where their weights come from (`begin_pretraining`, `begin_finetuning`) and their numbers
-(model/settings.py); the loop is one (model/train.py).
+what it starts from (model/beginning.py), prepares its data, builds or takes up the run, trains, and says what to type
+next. The stages differ in their data, in where their weights come from and in their numbers (model/settings.py); the
+loop is one (model/train.py).
 """
 
 import logging
-import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bpe import Tokenizer
 from data.batches import HeldOut, TrainingBatches
-from data.layout import SPECIAL_TOKENS
-from data.sources import PAIRS, TEXTS, PairSource, TextSource, pair_source, text_source
+from data.sources import PAIRS, TEXTS, text_source
 from data.tokens import prepared
+from model.beginning import (
+    Beginning,
+    begin_finetuning,
+    begin_pretraining,
+    has_tokenizer,
+    keep_tokenizer,
+    own_tokenizer,
+    record_of,
+    resumed_plan,
+    source_of,
+    take_up,
+    train_tokenizer,
+)
 from model.build import build
 from model.checkpoint import load_checkpoint
+from model.config import preset
 from model.errors import ModelError
-from model.folder import load_folder
-from model.hardware import DTYPES, pick_device
+from model.folder import TOKENIZER
+from model.hardware import DTYPES, naming_want_of_memory, pick_device
 from model.optimizer import Optimizer
-from model.plan import Plan, make_plan
-from model.report import MODEL_FILES, TrainingReport
-from model.request import SHAPE_OPTIONS, Request, resumed_settings
+from model.plan import Plan
+from model.report import RESUME, TrainingReport
+from model.request import DEFAULT_PRESET, SHAPE_OPTIONS, Request
 from model.run import RunFolder
-from model.settings import Limit, Stage
+from model.settings import Stage
 from model.train import Run, train
 
-DEFAULT_VOCABULARY = 16_384
 PART_OF_MINUTES: dict[Stage, float] = {"pretrain": 2 / 3, "finetune": 1 / 3}  # where one command does all
 
 _log = logging.getLogger("model")
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What a stage's training starts from."""
-
-    tokenizer: Tokenizer
-    plan: Plan
-    weights: Mapping[str, Tensor] | None = None  # None: fresh ones, or those of resume.pt
 
 
 def run_stages(stage: str, request: Request) -> None:
@@ -56,113 +55,95 @@ def run_stages(stage: str, request: Request) -> None:
     Raises a UserError for whatever the user can put right, and KeyboardInterrupt, after saving, on Ctrl-C.
     """
     started = time.monotonic()
+    request.check(stage)  # before anything is downloaded, measured or written
+    device = pick_device(request.device)
     folder = RunFolder(request.run)
-    with folder.locked():
+    with folder.locked(), naming_want_of_memory(device):
         if stage == "tokenizer":
-            vocabulary = request.vocab_size or DEFAULT_VOCABULARY
-            train_tokenizer(
-                folder,
-                text_source(request.texts, request.dataset, request.downloads),
-                vocabulary,
-                shrink=request.vocab_size is None,
-            )
-            _log.info("next: python LLM-BPE.py --stage pretrain --run %s", folder.path)
-        if stage in ("pretrain", "all"):
-            train_stage("pretrain", folder, part_of(request, "pretrain") if stage == "all" else request, started)
-        if stage in ("finetune", "all"):
-            started = time.monotonic() if stage == "all" else started
-            train_stage("finetune", folder, part_of(request, "finetune") if stage == "all" else request, started)
+            tokenizer_stage(folder, request)
+        elif stage == "pretrain":
+            train_stage("pretrain", folder, request, device, started)
+        elif stage == "finetune":
+            train_stage("finetune", folder, request, device, started)
+        else:
+            finetuning = part_of(request, "finetune")
+            if request.restart or record_of("finetune", folder) is None:
+                source_of("finetune", finetuning)  # what is missing is said now, not after hours of pretraining
+            train_stage("pretrain", folder, part_of(request, "pretrain"), device, started)
+            train_stage("finetune", folder, finetuning, device, time.monotonic())
 
 
 def part_of(request: Request, stage: Stage) -> Request:
     """One stage's part of a request for all: its share of the minutes, and the dataset where that fits the stage."""
     minutes = None if request.minutes is None else request.minutes * PART_OF_MINUTES[stage]
-    known, given = (TEXTS, request.texts) if stage == "pretrain" else (PAIRS, request.pairs)
-    dataset = request.dataset if request.dataset in known and given is None else None
+    fits = {
+        "pretrain": request.texts is None and request.dataset in TEXTS,
+        "finetune": request.pairs is None and request.dataset in PAIRS,
+    }
+    dataset = (
+        request.dataset if fits[stage] or not any(fits.values()) else None
+    )  # one that fits neither is complained of
     if stage == "pretrain":
         return replace(request, minutes=minutes, dataset=dataset)
     shape: dict[str, Any] = dict.fromkeys(("preset", *SHAPE_OPTIONS))  # the pretrained model has one
     return replace(request, minutes=minutes, dataset=dataset, **shape)
 
 
-def train_tokenizer(folder: RunFolder, source: TextSource, vocab_size: int, *, shrink: bool) -> Tokenizer:
-    """Train the run's tokenizer on the training documents and save it; `shrink`: a small corpus gets a smaller one."""
-    texts = (document.text for split, document in source.examples() if split == "train")
-    tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, shrink=shrink)
-    if tokenizer.vocab_size < vocab_size:
-        _log.warning(
-            "the text supports %d tokens, not %d; the vocabulary has that many", tokenizer.vocab_size, vocab_size
-        )
-    path = folder.path / "tokenizer.json"
-    with folder.writing(path):
-        tokenizer.save(path)
-    folder.note_stage(
-        "tokenizer", vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint, source=source.name
-    )
-    return tokenizer
-
-
-def train_stage(stage: Stage, folder: RunFolder, request: Request, started: float) -> None:
-    """Train one stage from where it stands to its limit. started: time.monotonic() when the command began."""
-    path = folder.path / stage
-    device = pick_device(request.device)
-    record = {} if request.restart else folder.stage(stage)
-    if record:
-        request = request.with_data_of(record)
-    source: TextSource | PairSource
-    if stage == "pretrain":
-        source = text_source(request.texts, request.dataset, request.downloads)
+def tokenizer_stage(folder: RunFolder, request: Request) -> None:
+    """Train the run's tokenizer, unless it has one."""
+    if has_tokenizer(folder) and not request.restart:
+        tokenizer = own_tokenizer(folder, request.vocab_size)
+        _log.warning("%s is finished; --restart trains another", folder.path / TOKENIZER)
     else:
-        source = pair_source(request.pairs, request.dataset, request.downloads)
-    if record:
-        begun = take_up(stage, folder, request, record)
+        source = text_source(request.texts, request.dataset, request.downloads)
+        vocabulary = request.vocab_size or preset(request.preset or DEFAULT_PRESET).vocab_size
+        tokenizer = train_tokenizer(source, vocabulary, shrink=request.vocab_size is None)
+        keep_tokenizer(folder, tokenizer, source.name)
+    _log.warning("%d tokens; next: python LLM-BPE.py --stage pretrain%s", tokenizer.vocab_size, run_option(folder.path))
+
+
+def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch.device, started: float) -> None:
+    """Train one stage from where it stands to its limit. started: time.monotonic() when its work began."""
+    path = folder.path / stage
+    record = None if request.restart else record_of(stage, folder)
+    if record is not None:
+        request = request.with_data_of(record)
+        plan = resumed_plan(stage, record, request, path)
+        if record.finished and not plan.limit.extends(record.limit):
+            _log.warning("%s is finished: %s; more --steps or --minutes go on from its weights", path, record.summary)
+            _log.warning("next: %s", next_command(stage, folder.path))
+            return
+        begun = take_up(stage, folder, request, record, plan)
     elif stage == "pretrain":
         begun = begin_pretraining(folder, request, device)
     else:
         begun = begin_finetuning(folder, request, device)
-    plan, tokenizer = begun.plan, begun.tokenizer
-    if record.get("state") == "finished" and not plan.limit.extends(Limit(**record["limit"])):
-        _log.warning("%s is finished: %s; more --steps or --minutes go on from its weights", path, record["summary"])
-        _log.warning("next: %s", next_command(stage, folder.path))
-        return
 
-    fingerprint = source.fingerprint()
-    if record and record["source"] != fingerprint:
-        raise ModelError(
-            f"{path} was trained on data {record['source'][:12]}, {source.name} is {fingerprint[:12]}; "
-            f"give the same data to go on, or pass --restart to train {stage} anew"
-        )
-    files = prepared(source.examples, tokenizer, folder.path / "tokens", stage, fingerprint)
-    shape, config = plan.settings.shape, plan.settings.config
-    rows = config.rows(shape.context)
-    batches = TrainingBatches(files["train"], context=shape.context, rows=rows, seed=config.seed)
-    held_out = HeldOut(files["valid"], tokenizer, context=shape.context, rows=rows, max_tokens=config.eval_tokens)
-    torch.manual_seed(config.seed)
-    model = build(shape, dropout=config.dropout)
-    if begun.weights is not None:
-        model.load_state_dict(begun.weights)
-    model.to(device)
-    run = Run(model, Optimizer(model, config), DTYPES[plan.settings.dtype], device)
-    report = TrainingReport(folder, stage, tokenizer, config, plan.training_limit)
-    if record and (path / "resume.pt").exists():
-        folder.verify(path / "resume.pt")
-        load_checkpoint(path / "resume.pt", run)
+    plan, config = begun.plan, begun.plan.settings.config
+    batches, held_out = prepare(stage, folder, begun)
+    run = build_run(begun, device)
+    report = TrainingReport(folder, stage, begun.tokenizer, plan)
+    if record is not None:
+        load_checkpoint(path / RESUME, run)
         report.resumed(run)
         _log.warning("%s goes on from step %d", path, run.step)
-    else:  # new, or to be begun anew, or killed before its first save
-        folder.forget_stage(stage)
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
+    else:
         run.earlier_seconds = time.monotonic() - started
+        refuse_no_time(run, plan)
+        folder.forget_stage(stage)
+        if request.restart and stage == "pretrain":
+            keep_tokenizer(folder, begun.tokenizer, begun.source.name)
+        report.began()
+        folder.note_stage(stage, start_from=None if request.start_from is None else str(request.start_from))
     folder.note_stage(
         stage,
         state="training",
         **plan.to_record(),
         **request.data_record(),
-        source=fingerprint,
-        tokenizer=tokenizer.fingerprint,
+        source=begun.fingerprint,
+        tokenizer=begun.tokenizer.fingerprint,
     )
-    for line in plan.lines(model.num_parameters, batches.tokens_per_epoch, device):
+    for line in plan.lines(run.model.num_parameters, batches.tokens_per_epoch, device):
         _log.warning("%s", line)
     with report.watching():
         train(run, batches, held_out, config, plan.training_limit, report)
@@ -175,69 +156,44 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, started: floa
     _log.warning("saved in %s; next: %s", path, next_command(stage, folder.path))
 
 
-def begin_pretraining(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
-    """A fresh model; its tokenizer is the run's, or trained now on the same texts."""
-    plan = make_plan("pretrain", request, device)
-    path = folder.path / "tokenizer.json"
-    if path.exists() and not request.restart:
-        folder.verify(path)
-        tokenizer = Tokenizer.load(path)
-        if request.vocab_size not in (None, tokenizer.vocab_size):
-            raise ModelError(
-                f"{path} has {tokenizer.vocab_size} tokens, not {request.vocab_size}; "
-                "leave --vocab-size out, or pass --restart to train the tokenizer anew"
-            )
-    else:
-        source = text_source(request.texts, request.dataset, request.downloads)
-        vocabulary = plan.settings.shape.vocab_size
-        tokenizer = train_tokenizer(folder, source, vocabulary, shrink=request.vocab_size is None)
-    return Beginning(tokenizer, plan.with_vocabulary(tokenizer.vocab_size))
+def prepare(stage: Stage, folder: RunFolder, begun: Beginning) -> tuple[TrainingBatches, HeldOut]:
+    """The stage's data as batches, from token files in the run's folder: those there, if they fit, else new ones."""
+    files = prepared(begun.source.examples, begun.tokenizer, folder.path / "tokens", stage, begun.fingerprint)
+    context, config = begun.plan.settings.shape.context, begun.plan.settings.config
+    rows = config.rows(context)
+    batches = TrainingBatches(files["train"], context=context, rows=rows, seed=config.seed)
+    held_out = HeldOut(files["valid"], begun.tokenizer, context=context, rows=rows, max_tokens=config.eval_tokens)
+    return batches, held_out
 
 
-def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
-    """The pretrained weights and their tokenizer. Raises ModelError where there are none."""
-    origin = request.start_from or folder.path
-    pretrained = origin if (origin / "config.json").exists() else origin / "pretrain"
-    if not (pretrained / "config.json").exists():
+def build_run(begun: Beginning, device: torch.device) -> Run:
+    """The model, with the weights it begins with, and its optimizer, at step 0."""
+    settings = begun.plan.settings
+    torch.manual_seed(settings.config.seed)
+    model = build(settings.shape, dropout=settings.config.dropout)
+    if begun.weights is not None:
+        model.load_state_dict(begun.weights)
+    model.to(device)
+    return Run(model, Optimizer(model, settings.config), DTYPES[settings.dtype], device)
+
+
+def refuse_no_time(run: Run, plan: Plan) -> None:
+    """Raise ModelError when the minutes were over before the training could begin."""
+    asked, training = plan.limit.seconds, plan.training_limit.seconds
+    if asked is not None and training is not None and run.seconds >= min(asked, training):
         raise ModelError(
-            f"{origin} has no pretrained model to finetune; run: python LLM-BPE.py --stage pretrain --run {origin}"
-            " (or pass --from DIR, a run that has one)"
+            f"preparing the data took {run.seconds:.1f} s and left none of {asked / 60:.3g} minutes to train; "
+            "what is prepared is kept, so the same command may do now; more --minutes will"
         )
-    if pretrained == folder.path / "pretrain":
-        folder.verify(*(pretrained / name for name in MODEL_FILES))
-    loaded = load_folder(pretrained)
-    plan = make_plan("finetune", request, device, shape=loaded.model.config)
-    path = folder.path / "tokenizer.json"
-    if not path.exists():
-        with folder.writing(path):
-            loaded.tokenizer.save(path)
-    elif (found := Tokenizer.load(path).fingerprint) != loaded.tokenizer.fingerprint:
-        raise ModelError(
-            f"{pretrained} was trained with tokenizer {loaded.tokenizer.fingerprint}, {path} is {found}: "
-            "the same ids would mean other text; choose another folder with --run"
-        )
-    return Beginning(loaded.tokenizer, plan, loaded.model.state_dict())
-
-
-def take_up(stage: Stage, folder: RunFolder, request: Request, record: dict[str, Any]) -> Beginning:
-    """What a stage that has begun goes on from: its own settings, and the limit asked for now if there is one."""
-    settings = resumed_settings(stage, record, request, folder.path / stage)
-    path = folder.path / "tokenizer.json"
-    folder.verify(path)
-    tokenizer = Tokenizer.load(path)
-    if tokenizer.fingerprint != record["tokenizer"]:
-        raise ModelError(
-            f"{folder.path / stage} was trained with tokenizer {record['tokenizer']}, {path} is "
-            f"{tokenizer.fingerprint}: the same ids would mean other text; "
-            "put the tokenizer back, or pass --restart to train this stage anew"
-        )
-    limit = request.limit(settings.config.batch_tokens) or Limit(**record["limit"])
-    return Beginning(tokenizer, Plan(settings, limit, record["closing_seconds"]))
 
 
 def next_command(stage: Stage, run: Path) -> str:
     """What a person types after this stage."""
-    option = "" if run == Request().run else f" --run {run}"
     if stage == "pretrain":
-        return f"python LLM-BPE.py --stage finetune{option}"
-    return f'python LLM-Generate.py "A man in a sinking ship"{option}'
+        return f"python LLM-BPE.py --stage finetune{run_option(run)}"
+    return f'python LLM-Generate.py "A man in a sinking ship"{run_option(run)}'
+
+
+def run_option(run: Path) -> str:
+    """The option that names this run, where one is needed."""
+    return "" if run == Request().run else f" --run {run}"

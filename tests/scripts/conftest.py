@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 WORDS = [
@@ -53,6 +54,62 @@ def llm_bpe() -> Callable[..., int]:
     """LLM-BPE.py's main; each argument may be a path."""
     main = runpy.run_path(str(ROOT / "LLM-BPE.py"))["main"]
     return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """Options for a model that trains in a blink."""
+    return ["--preset", "nano", "--layers", "1", "--width", "64", "--context", "32", "--vocab-size", "300"]
+
+
+@pytest.fixture
+def quick() -> list[str]:
+    """Options for steps that take a blink, of the same bits on every machine."""
+    return ["--batch-tokens", "64", "--device", "cpu", "--dtype", "float32"]
+
+
+@pytest.fixture
+def pretrain(llm_bpe: Callable[..., int], corpus: Path, tiny: list[str], quick: list[str]) -> Callable[..., int]:
+    """A function from a run's folder, and more options, to the status of pretraining a tiny model there."""
+    given = ("--stage", "pretrain", "--texts", corpus / "texts", *tiny, *quick, "--steps", 4)
+    return lambda run, *more: llm_bpe(*given, "--run", run, *more)
+
+
+@pytest.fixture
+def finetune(llm_bpe: Callable[..., int], corpus: Path, quick: list[str]) -> Callable[..., int]:
+    """The same for finetuning."""
+    given = ("--stage", "finetune", "--pairs", corpus / "pairs", *quick, "--steps", 3)
+    return lambda run, *more: llm_bpe(*given, "--run", run, *more)
+
+
+@pytest.fixture
+def weights() -> Callable[[Path], dict[str, torch.Tensor]]:
+    """A function from a stage's folder to the weights in it."""
+    return lambda folder: load_file(folder / "model.safetensors")
+
+
+@pytest.fixture
+def same_weights(weights: Callable[[Path], dict[str, torch.Tensor]]) -> Callable[[Path, Path], bool]:
+    """A function that tells whether two stages' folders hold the same weights, bit by bit."""
+
+    def same(folder: Path, other: Path) -> bool:
+        left, right = weights(folder), weights(other)
+        return left.keys() == right.keys() and all(tensor.equal(right[name]) for name, tensor in left.items())
+
+    return same
+
+
+@pytest.fixture
+def complaint(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """A function that returns what was said on stderr last; nothing may be on stdout."""
+
+    def last_line() -> str:
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert "Traceback" not in err
+        return err.strip().splitlines()[-1]
+
+    return last_line
 
 
 @pytest.fixture

@@ -1,58 +1,27 @@
-"""LLM-BPE.py: the way from texts to a finetuned model, going on, and everything a user can get wrong."""
+"""LLM-BPE.py: the way from texts to a finetuned model, and everything a user can get wrong."""
 
-import errno
-import io
 import json
-import os
 import re
-import shutil
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from model.run import RunFolder
 
 Door = Callable[..., int]
-TINY = ["--preset", "nano", "--layers", "1", "--width", "64", "--context", "32", "--vocab-size", "300"]
-QUICK = ["--batch-tokens", "64", "--device", "cpu", "--dtype", "float32"]
+Said = Callable[[], str]
 
 
-def pretrain(door: Door, corpus: Path, run: Path, *more: object) -> int:
-    return door("--stage", "pretrain", "--run", run, "--texts", corpus / "texts", *TINY, *QUICK, "--steps", 4, *more)
-
-
-def finetune(door: Door, corpus: Path, run: Path, *more: object) -> int:
-    return door("--stage", "finetune", "--run", run, "--pairs", corpus / "pairs", *QUICK, "--steps", 3, *more)
-
-
-def complaint(capfd: pytest.CaptureFixture[str]) -> str:
-    """What was said on stderr last; nothing may be on stdout."""
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "Traceback" not in err
-    return err.strip().splitlines()[-1]
-
-
-def weights(run: Path, stage: str) -> dict[str, Any]:
-    return load_file(run / stage / "model.safetensors")
-
-
-def same_weights(run: Path, other: Path, stage: str) -> bool:
-    others = weights(other, stage)
-    return all(tensor.equal(others[name]) for name, tensor in weights(run, stage).items())
-
-
-def test_a_run_goes_from_texts_to_a_finetuned_model(llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any) -> None:
+def test_a_run_goes_from_texts_to_a_finetuned_model(
+    pretrain: Door, finetune: Door, tmp_path: Path, complaint: Said
+) -> None:
     run = tmp_path / "run"
-    assert pretrain(llm_bpe, corpus, run) == 0
-    assert "next: python LLM-BPE.py --stage finetune --run" in complaint(capfd)
-    assert finetune(llm_bpe, corpus, run) == 0
-    assert "next: python LLM-Generate.py" in complaint(capfd)
+    assert pretrain(run) == 0
+    assert "next: python LLM-BPE.py --stage finetune --run" in complaint()
+    assert finetune(run) == 0
+    assert "next: python LLM-Generate.py" in complaint()
     names = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
     for stage in ("pretrain", "finetune"):
         found = {path.name for path in (run / stage).iterdir()}
@@ -63,152 +32,24 @@ def test_a_run_goes_from_texts_to_a_finetuned_model(llm_bpe: Door, corpus: Path,
     RunFolder(run).verify(run)
 
 
-def test_all_stages_in_one_command_make_the_same_run(llm_bpe: Door, corpus: Path, tmp_path: Path) -> None:
+def test_all_stages_in_one_command_make_the_same_run(
+    llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str]
+) -> None:
     data = ("--texts", corpus / "texts", "--pairs", corpus / "pairs")
-    assert llm_bpe("--stage", "all", "--run", tmp_path / "run", *data, *TINY, *QUICK, "--steps", 3) == 0
+    assert llm_bpe("--stage", "all", "--run", tmp_path / "run", *data, *tiny, *quick, "--steps", 3) == 0
     assert RunFolder(tmp_path / "run").stage("finetune")["step"] == 3
 
 
-def test_a_timed_run_ends_on_time_with_the_learning_rate_decayed(llm_bpe: Door, corpus: Path, tmp_path: Path) -> None:
+def test_a_timed_run_ends_on_time_with_the_learning_rate_decayed(
+    llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str]
+) -> None:
     run = tmp_path / "run"
     texts = ("--texts", corpus / "texts")
-    assert llm_bpe("--stage", "pretrain", "--run", run, *texts, *TINY, *QUICK, "--minutes", 0.12) == 0
+    assert llm_bpe("--stage", "pretrain", "--run", run, *texts, *tiny, *quick, "--minutes", 0.12) == 0
     stage = RunFolder(run).stage("pretrain")
     assert stage["seconds"] < 0.12 * 60 + 10
     entries = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     assert [entry["multiplier"] for entry in entries if "multiplier" in entry][-1] < 0.1
-
-
-def test_a_finished_run_says_so_and_changes_nothing(llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any) -> None:
-    run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
-    before = (run / "pretrain" / "resume.pt").read_bytes()
-    capfd.readouterr()
-    assert pretrain(llm_bpe, corpus, run) == 0
-    assert "is finished" in capfd.readouterr().err
-    assert (run / "pretrain" / "resume.pt").read_bytes() == before
-
-
-def test_more_steps_go_on_from_a_finished_run(llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any) -> None:
-    run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
-    capfd.readouterr()
-    assert llm_bpe("--stage", "pretrain", "--run", run, "--steps", 6) == 0  # the other options are the run's own
-    assert "goes on from step 4" in capfd.readouterr().err
-    assert RunFolder(run).stage("pretrain")["step"] == 6
-
-
-def test_other_settings_than_the_runs_own_are_listed(llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any) -> None:
-    run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
-    assert llm_bpe("--stage", "pretrain", "--run", run, "--steps", 9, "--seed", 5, "--width", 128) == 2
-    said = complaint(capfd)
-    assert "width 64 (asked: 128)" in said
-    assert "seed 0 (asked: 5)" in said
-
-
-def test_other_texts_than_the_runs_own_are_refused(llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any) -> None:
-    run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
-    (corpus / "texts" / "new.txt").write_text("Another text.\n")
-    assert pretrain(llm_bpe, corpus, run, "--steps", 9)
-    assert "give the same data to go on, or pass --restart" in complaint(capfd)
-
-
-def test_restart_begins_anew_with_other_settings(llm_bpe: Door, corpus: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
-    shutil.copytree(run, tmp_path / "before")
-    assert pretrain(llm_bpe, corpus, run, "--seed", 5, "--restart") == 0
-    assert not same_weights(tmp_path / "before", run, "pretrain")
-
-
-def test_ctrl_c_saves_and_the_same_command_goes_on(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    pretrain(llm_bpe, corpus, straight)
-    from model import report
-
-    stepped = report.TrainingReport.stepped
-
-    def press_ctrl_c(self: Any, run: Any, *rest: Any) -> None:
-        stepped(self, run, *rest)
-        if run.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
-    assert pretrain(llm_bpe, corpus, stopped) == 130
-    assert "stopped at step 2 and saved" in complaint(capfd)
-    monkeypatch.undo()
-    assert pretrain(llm_bpe, corpus, stopped) == 0
-    assert same_weights(straight, stopped, "pretrain")
-
-
-def refuse_writing(patch: pytest.MonkeyPatch, name: str, error: int) -> None:
-    """Let the system refuse every file whose name holds `name`: to be opened (EACCES), or to be written (ENOSPC)."""
-
-    class Full(io.FileIO):
-        def write(self, _: object) -> int:
-            raise OSError(error, os.strerror(error))
-
-    really_open = Path.open
-
-    def open_file(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
-        if name not in path.name or mode in ("r", "rb"):
-            return really_open(path, mode, *rest, **options)
-        if error == errno.EACCES:
-            raise OSError(error, os.strerror(error), str(path))
-        file = io.BufferedWriter(Full(str(path), mode.replace("b", "")))
-        return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
-
-    patch.setattr(Path, "open", open_file)
-
-
-WRITTEN = ["resume.pt", "model.safetensors", "run.json", "metrics.jsonl", "samples.txt", "loss.png"]
-
-
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [(name, errno.ENOSPC) for name in WRITTEN] + [("resume.pt", errno.EACCES), ("metrics.jsonl", errno.EACCES)],
-)
-def test_a_disk_that_takes_no_more_loses_nothing(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch, name: str, error: int
-) -> None:
-    if name == "loss.png":
-        pytest.importorskip("matplotlib")
-    run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
-    capfd.readouterr()
-    with monkeypatch.context() as patch:
-        refuse_writing(patch, name, error)
-        assert pretrain(llm_bpe, corpus, run, "--steps", 6) == 2
-    assert re.fullmatch(rf"LLM-BPE: cannot write .*{re.escape(name)}: {os.strerror(error)}; .*", complaint(capfd))
-    assert not list(run.rglob("*.tmp"))
-    assert pretrain(llm_bpe, corpus, run, "--steps", 6) == 0
-    RunFolder(run).verify(run)
-    pretrain(llm_bpe, corpus, tmp_path / "straight")
-    pretrain(llm_bpe, corpus, tmp_path / "straight", "--steps", 6)
-    assert same_weights(run, tmp_path / "straight", "pretrain")
-    steps = [json.loads(line)["step"] for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [0, 4, 6]
-    samples = (run / "pretrain" / "samples.txt").read_text()
-    assert [line.split(",")[0] for line in samples.splitlines() if line.startswith("step ")] == [
-        "step 0",
-        "step 4",
-        "step 6",
-    ]
-
-
-def test_a_divergence_keeps_the_last_good_state(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
-    monkeypatch.setattr("model.train.accumulate_gradients", lambda *_: float("nan"))
-    assert pretrain(llm_bpe, corpus, run, "--steps", 6) == 2
-    assert "step 4 diverged" in complaint(capfd)
-    RunFolder(run).verify(run)
 
 
 def write_bytes(corpus: Path, content: bytes) -> None:
@@ -225,12 +66,12 @@ BAD_TEXTS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("kind", BAD_TEXTS)
 def test_texts_that_are_none_are_one_clear_line(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any, kind: str
+    pretrain: Door, corpus: Path, tmp_path: Path, complaint: Said, kind: str
 ) -> None:
     content, word = BAD_TEXTS[kind]
     write_bytes(corpus, content)
-    assert pretrain(llm_bpe, corpus, tmp_path / "run") == 2
-    said = complaint(capfd)
+    assert pretrain(tmp_path / "run") == 2
+    said = complaint()
     assert said.startswith("LLM-BPE: ")
     assert word in said
 
@@ -244,48 +85,49 @@ WRONG_OPTIONS: dict[str, tuple[list[str], str]] = {
     "tiny vocabulary": (["--vocab-size", "100"], "ask for 259 or more"),
     "batch": (["--batch-tokens", "16"], "less than one row"),
     "rate": (["--lr", "-1"], "above 0"),
-    "steps": (["--steps", "0"], "trains nothing"),
+    "seed": (["--seed", "-1"], "seed is -1"),
+    "foreign device": (["--device", "meta"], "no device 'meta'"),
+    "another run's model": (["--from", "elsewhere"], "makes no use of --from"),
+    "pairs": (["--pairs", "elsewhere"], "makes no use of --pairs"),
+    "steps": (["--steps", "0"], "cannot end a training"),
 }
 
 
 @pytest.mark.parametrize("kind", WRONG_OPTIONS)
-def test_an_impossible_option_is_one_clear_line(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any, kind: str
-) -> None:
+def test_an_impossible_option_is_one_clear_line(pretrain: Door, tmp_path: Path, complaint: Said, kind: str) -> None:
     options, words = WRONG_OPTIONS[kind]
-    assert pretrain(llm_bpe, corpus, tmp_path / "run", *options) == 2
-    said = complaint(capfd)
+    assert pretrain(tmp_path / "run", *options) == 2
+    said = complaint()
     assert said.startswith("LLM-BPE: ")
     assert words in said
 
 
-def test_finetuning_needs_a_pretrained_run_and_says_so(llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any) -> None:
-    assert finetune(llm_bpe, corpus, tmp_path / "run") == 2
-    assert "python LLM-BPE.py --stage pretrain" in complaint(capfd)
+def test_finetuning_needs_a_pretrained_run_and_says_so(finetune: Door, tmp_path: Path, complaint: Said) -> None:
+    assert finetune(tmp_path / "run") == 2
+    assert "python LLM-BPE.py --stage pretrain" in complaint()
 
 
-def test_finetuning_from_another_run_brings_its_tokenizer(llm_bpe: Door, corpus: Path, tmp_path: Path) -> None:
-    pretrain(llm_bpe, corpus, tmp_path / "old")
-    assert finetune(llm_bpe, corpus, tmp_path / "new", "--from", tmp_path / "old") == 0
+def test_finetuning_from_another_run_brings_its_tokenizer(pretrain: Door, finetune: Door, tmp_path: Path) -> None:
+    pretrain(tmp_path / "old")
+    assert finetune(tmp_path / "new", "--from", tmp_path / "old") == 0
     assert (tmp_path / "new" / "tokenizer.json").read_bytes() == (tmp_path / "old" / "tokenizer.json").read_bytes()
 
 
-def test_a_tokenizer_that_is_not_the_runs_own_is_refused(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any
-) -> None:
+def test_a_tokenizer_that_is_not_the_runs_own_is_refused(pretrain: Door, tmp_path: Path, complaint: Said) -> None:
     run = tmp_path / "run"
-    pretrain(llm_bpe, corpus, run)
+    pretrain(run)
     (run / "tokenizer.json").write_text("{}")
-    assert pretrain(llm_bpe, corpus, run, "--steps", 9) == 2
-    assert "tokenizer.json was changed" in complaint(capfd)
+    assert pretrain(run, "--steps", 9) == 2
+    assert "tokenizer.json was changed" in complaint()
 
 
 @pytest.mark.parametrize("stage, ways", [("pretrain", ("--texts", "sample")), ("finetune", ("--pairs", "sample"))])
 def test_without_a_network_the_two_ways_on_are_named(
     llm_bpe: Door,
-    corpus: Path,
+    pretrain: Door,
     tmp_path: Path,
-    capfd: Any,
+    quick: list[str],
+    complaint: Said,
     monkeypatch: pytest.MonkeyPatch,
     stage: str,
     ways: tuple[str, str],
@@ -295,22 +137,90 @@ def test_without_a_network_the_two_ways_on_are_named(
 
     run = tmp_path / "run"
     if stage == "finetune":
-        pretrain(llm_bpe, corpus, run)
+        pretrain(run)
     monkeypatch.setattr(socket, "create_connection", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    assert llm_bpe("--stage", stage, "--run", run, "--downloads", tmp_path / "downloads", *QUICK, "--steps", 1) == 2
-    said = complaint(capfd)
+    assert llm_bpe("--stage", stage, "--run", run, "--downloads", tmp_path / "downloads", *quick, "--steps", 1) == 2
+    said = complaint()
     assert all(way in said for way in ways), said
 
 
-def test_a_run_that_another_process_trains_is_left_alone(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, capfd: Any
-) -> None:
+def test_a_run_that_another_process_trains_is_left_alone(pretrain: Door, tmp_path: Path, complaint: Said) -> None:
     with RunFolder(tmp_path / "run").locked():
-        assert pretrain(llm_bpe, corpus, tmp_path / "run") == 2
-    assert "another process is training in" in complaint(capfd)
+        assert pretrain(tmp_path / "run") == 2
+    assert "another process is training in" in complaint()
 
 
-def test_a_command_line_that_cannot_be_read_is_one_clear_line(llm_bpe: Door, capfd: Any) -> None:
+def test_a_command_line_that_cannot_be_read_is_one_clear_line(llm_bpe: Door, complaint: Said) -> None:
     assert llm_bpe() == 2
-    assert complaint(capfd) == "LLM-BPE: the following arguments are required: --stage; --help lists the options"
+    assert complaint() == "LLM-BPE: the following arguments are required: --stage; --help lists the options"
+
+
+@pytest.mark.parametrize("end", ["--steps", "--tokens", "--minutes"])
+@pytest.mark.parametrize("value", ["0", "-3", "nan", "inf"])
+def test_what_cannot_end_a_training_is_one_clear_line(
+    llm_bpe: Door, tmp_path: Path, complaint: Said, end: str, value: str
+) -> None:
+    assert llm_bpe("--stage", "pretrain", "--run", tmp_path / "run", "--texts", tmp_path, end, value) == 2
+    assert end in complaint()
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_missing_for_the_second_stage_is_said_before_the_first(
+    llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str], complaint: Said
+) -> None:
+    run = tmp_path / "run"
+    given = ("--stage", "all", "--run", run, "--texts", corpus / "texts", *tiny, *quick, "--steps", 3)
+    for wrong in (("--pairs", corpus / "nowhere"), ("--dataset", "nonsense"), ("--dataset", "gutenberg")):
+        assert llm_bpe(*given, *wrong) == 2
+        assert str(wrong[1]) in complaint()
+        assert not (run / "pretrain").exists()
+
+
+def test_finetuning_keeps_the_pretrained_shape_and_says_so(
+    pretrain: Door, finetune: Door, tmp_path: Path, complaint: Said
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    assert finetune(run, "--preset", "story", "--width", 128) == 2
+    assert re.search(r"which finetuning keeps: preset nano \(asked: story\); width 64 \(asked: 128\)", complaint())
+    assert not (run / "finetune").exists()
+    assert finetune(run, "--preset", "nano", "--width", 64) == 0
+    assert finetune(run, "--preset", "nano", "--steps", 4) == 0
+    assert finetune(run, "--preset", "micro", "--steps", 5) == 2
+    assert "preset nano (asked: micro)" in complaint()
+
+
+def test_finetuning_from_what_is_not_there_says_what_is_needed(
+    pretrain: Door, finetune: Door, tmp_path: Path, complaint: Said
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    assert finetune(run, "--from", tmp_path / "nowhere") == 2
+    assert f"{tmp_path / 'nowhere'} has no pretrained model to finetune" in complaint()
+    pretrain(tmp_path / "other")
+    assert finetune(tmp_path / "new", "--from", run) == 0
+    assert finetune(tmp_path / "new", "--from", tmp_path / "other", "--steps", 4) == 2
+    assert f"from {run} (asked: {tmp_path / 'other'})" in complaint()
+
+
+@pytest.mark.parametrize("in_the_way", ["run", "run/pretrain", "run/tokens", "run/tokenizer.json/x", "run/run.json/x"])
+def test_what_is_in_the_way_of_a_run_is_named(pretrain: Door, tmp_path: Path, complaint: Said, in_the_way: str) -> None:
+    (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / in_the_way).write_text("in the way")
+    assert pretrain(tmp_path / "run") == 2
+    said = complaint()
+    assert said.startswith("LLM-BPE: ")
+    assert str(tmp_path / "run") in said
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.\nMore.")])
+def test_a_model_too_large_for_the_device_is_one_clear_line(
+    pretrain: Door, tmp_path: Path, complaint: Said, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("model.stages.build", refuse)
+    assert pretrain(tmp_path / "run") == 2
+    assert complaint().startswith("LLM-BPE: cpu has no memory for a model and batches of this size; pass a smaller")

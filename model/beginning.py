@@ -1,0 +1,162 @@
+"""What a stage's training starts from.
+
+In: a request and the run's folder.  Out: a Beginning: data, tokenizer, plan and weights, of a stage that is new or of
+one that goes on. A beginning changes nothing in the run but that a run without a tokenizer gets one, so whatever is
+missing or does not fit is said while all that was there still is.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bpe import Tokenizer
+from data.layout import SPECIAL_TOKENS
+from data.sources import PairSource, TextSource, pair_source, text_source
+from model.errors import ModelError
+from model.folder import CONFIG, MODEL_FILES, TOKENIZER, load_folder
+from model.plan import Plan, make_plan
+from model.report import RESUME
+from model.request import SHAPE_OPTIONS, Request, StageRecord, refuse_differences, resumed_settings, shape_options
+from model.run import RunFolder
+from model.settings import Stage
+
+_log = logging.getLogger("model")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a stage's training starts from."""
+
+    source: TextSource | PairSource
+    fingerprint: str  # of the source
+    tokenizer: Tokenizer
+    plan: Plan
+    weights: Mapping[str, Tensor] | None = None  # None: fresh ones, or those of resume.pt
+
+
+def source_of(stage: Stage, request: Request) -> TextSource | PairSource:
+    """The data that a stage is to learn from, downloaded now if need be. Raises DataError where there is none."""
+    if stage == "pretrain":
+        return text_source(request.texts, request.dataset, request.downloads)
+    return pair_source(request.pairs, request.dataset, request.downloads)
+
+
+def record_of(stage: Stage, folder: RunFolder) -> StageRecord | None:
+    """What the run says of a stage; None where it has not begun, or was killed before its first save."""
+    found, resume = folder.stage(stage), folder.path / stage / RESUME
+    if not found or not (resume.exists() or folder.lists(resume)):
+        return None
+    return StageRecord.from_record(found)
+
+
+def begin_pretraining(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
+    """A fresh model; its tokenizer is the run's, or trained now on the same texts."""
+    source = text_source(request.texts, request.dataset, request.downloads)
+    plan = make_plan("pretrain", request, device)
+    if has_tokenizer(folder) and not request.restart:
+        tokenizer = own_tokenizer(folder, request.vocab_size)
+    else:
+        vocabulary = plan.settings.shape.vocab_size
+        tokenizer = train_tokenizer(source, vocabulary, shrink=request.vocab_size is None)
+        if not has_tokenizer(folder):  # a restart keeps the old one until the new training begins
+            keep_tokenizer(folder, tokenizer, source.name)
+    return Beginning(source, source.fingerprint(), tokenizer, plan.with_vocabulary(tokenizer.vocab_size))
+
+
+def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
+    """The pretrained weights, their shape and their tokenizer. Raises ModelError where there are none."""
+    origin = request.start_from or folder.path
+    pretrained = origin if (origin / CONFIG).exists() else origin / "pretrain"
+    if not (pretrained / CONFIG).exists():
+        raise ModelError(
+            f"{origin} has no pretrained model to finetune; run: python LLM-BPE.py --stage pretrain --run {origin}"
+            " (or pass --from DIR, a run that has one)"
+        )
+    origin_run = RunFolder(pretrained.parent)
+    origin_run.verify(*(pretrained / name for name in MODEL_FILES))
+    loaded = load_folder(pretrained)
+    preset = origin_run.stage(pretrained.name).get("settings", {}).get("preset", "as pretrained")
+    refuse_differences(
+        f"{pretrained} has other sizes, which finetuning keeps",
+        {"preset": preset} | shape_options(loaded.model.config),
+        request.options(("preset", *SHAPE_OPTIONS)),
+        "leave those options out",
+    )
+    if not has_tokenizer(folder):
+        keep_tokenizer(folder, loaded.tokenizer, str(pretrained))
+    elif (found := own_tokenizer(folder).fingerprint) != loaded.tokenizer.fingerprint:
+        raise ModelError(
+            f"{pretrained} was trained with tokenizer {loaded.tokenizer.fingerprint}, {folder.path / TOKENIZER} is "
+            f"{found}: the same ids would mean other text; choose another folder with --run"
+        )
+    source = pair_source(request.pairs, request.dataset, request.downloads)
+    plan = make_plan("finetune", request, device, pretrained=(preset, loaded.model.config))
+    return Beginning(source, source.fingerprint(), loaded.tokenizer, plan, loaded.model.state_dict())
+
+
+def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path) -> Plan:
+    """The plan of a stage that goes on: its own settings, and the limit asked for now if there is one."""
+    settings = resumed_settings(stage, record, request, path)
+    return Plan(settings, request.limit(settings.tokens_per_step) or record.limit, record.closing_seconds)
+
+
+def take_up(stage: Stage, folder: RunFolder, request: Request, record: StageRecord, plan: Plan) -> Beginning:
+    """What a stage that has begun goes on from. Raises ModelError for data, tokenizer or files that are not its own."""
+    path = folder.path / stage
+    folder.verify(path / RESUME)
+    tokenizer = own_tokenizer(folder)
+    if tokenizer.fingerprint != record.tokenizer:
+        raise ModelError(
+            f"{path} was trained with tokenizer {record.tokenizer}, {folder.path / TOKENIZER} is "
+            f"{tokenizer.fingerprint}: the same ids would mean other text; "
+            f"put the tokenizer back, or pass --restart to train {stage} anew"
+        )
+    source = source_of(stage, request)
+    if (fingerprint := source.fingerprint()) != record.source:
+        raise ModelError(
+            f"{path} was trained on data {record.source[:12]}, {source.name} is {fingerprint[:12]}; "
+            f"give the same data to go on, or pass --restart to train {stage} anew"
+        )
+    return Beginning(source, fingerprint, tokenizer, plan)
+
+
+def train_tokenizer(source: TextSource, vocab_size: int, *, shrink: bool) -> Tokenizer:
+    """A tokenizer trained on the training documents; `shrink`: a small corpus gets a smaller one."""
+    texts = (document.text for split, document in source.examples() if split == "train")
+    tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, shrink=shrink)
+    if tokenizer.vocab_size < vocab_size:
+        _log.warning(
+            "the text supports %d tokens, not %d; the vocabulary has that many", tokenizer.vocab_size, vocab_size
+        )
+    return tokenizer
+
+
+def has_tokenizer(folder: RunFolder) -> bool:
+    """Whether the run has a tokenizer, or says it had."""
+    path = folder.path / TOKENIZER
+    return path.exists() or folder.lists(path)
+
+
+def own_tokenizer(folder: RunFolder, vocab_size: int | None = None) -> Tokenizer:
+    """The run's tokenizer. Raises ModelError when it was changed or is gone, or is of another size than asked for."""
+    path = folder.path / TOKENIZER
+    folder.verify(path)
+    tokenizer = Tokenizer.load(path)
+    if vocab_size not in (None, tokenizer.vocab_size):
+        raise ModelError(
+            f"{path} has {tokenizer.vocab_size:,} tokens, not {vocab_size:,}; "
+            "leave --vocab-size out, or pass --restart to train the tokenizer anew"
+        )
+    return tokenizer
+
+
+def keep_tokenizer(folder: RunFolder, tokenizer: Tokenizer, source: str) -> None:
+    """Make this the run's tokenizer. source: what it was trained on. Raises FileError when the system refuses."""
+    path = folder.path / TOKENIZER
+    with folder.writing(path):
+        tokenizer.save(path)
+    folder.note_stage("tokenizer", vocab_size=tokenizer.vocab_size, fingerprint=tokenizer.fingerprint, source=source)

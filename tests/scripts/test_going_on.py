@@ -1,0 +1,334 @@
+"""LLM-BPE.py on a run that has begun: going on, beginning anew, and what is lost by neither."""
+
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.run import RunFolder
+
+Door = Callable[..., int]
+Said = Callable[[], str]
+Same = Callable[[Path, Path], bool]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(pretrain: Door, tmp_path: Path, capfd: Any) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    before = (run / "pretrain" / "resume.pt").read_bytes()
+    capfd.readouterr()
+    assert pretrain(run) == 0
+    assert "is finished" in capfd.readouterr().err
+    assert (run / "pretrain" / "resume.pt").read_bytes() == before
+
+
+def test_more_steps_go_on_from_a_finished_run(llm_bpe: Door, pretrain: Door, tmp_path: Path, capfd: Any) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    capfd.readouterr()
+    assert llm_bpe("--stage", "pretrain", "--run", run, "--steps", 6) == 0  # the other options are the run's own
+    assert "goes on from step 4" in capfd.readouterr().err
+    assert RunFolder(run).stage("pretrain")["step"] == 6
+
+
+def test_other_settings_than_the_runs_own_are_listed(
+    llm_bpe: Door, pretrain: Door, tmp_path: Path, complaint: Said
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    assert llm_bpe("--stage", "pretrain", "--run", run, "--steps", 9, "--seed", 5, "--width", 128) == 2
+    said = complaint()
+    assert "width 64 (asked: 128)" in said
+    assert "seed 0 (asked: 5)" in said
+
+
+def test_other_texts_than_the_runs_own_are_refused(
+    pretrain: Door, corpus: Path, tmp_path: Path, complaint: Said
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    (corpus / "texts" / "new.txt").write_text("Another text.\n")
+    assert pretrain(run, "--steps", 9)
+    assert "give the same data to go on, or pass --restart" in complaint()
+
+
+def test_restart_begins_anew_with_other_settings(pretrain: Door, tmp_path: Path, same_weights: Same) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    shutil.copytree(run, tmp_path / "before")
+    assert pretrain(run, "--seed", 5, "--restart") == 0
+    assert not same_weights(tmp_path / "before" / "pretrain", run / "pretrain")
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(
+    pretrain: Door, tmp_path: Path, same_weights: Same, complaint: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    pretrain(straight)
+    from model import report
+
+    stepped = report.TrainingReport.stepped
+
+    def press_ctrl_c(self: Any, run: Any, *rest: Any) -> None:
+        stepped(self, run, *rest)
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
+    assert pretrain(stopped) == 130
+    assert "stopped at step 2 and saved" in complaint()
+    monkeypatch.undo()
+    assert pretrain(stopped) == 0
+    assert same_weights(straight / "pretrain", stopped / "pretrain")
+
+
+def refuse_writing(patch: pytest.MonkeyPatch, name: str, error: int) -> None:
+    """Let the system refuse every file whose name holds `name`: to be opened (EACCES), or to be written (ENOSPC)."""
+
+    class Full(io.FileIO):
+        def write(self, _: object) -> int:
+            raise OSError(error, os.strerror(error))
+
+    really_open = Path.open
+
+    def open_file(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if name not in path.name or mode in ("r", "rb"):
+            return really_open(path, mode, *rest, **options)
+        if error == errno.EACCES:
+            raise OSError(error, os.strerror(error), str(path))
+        file = io.BufferedWriter(Full(str(path), mode.replace("b", "")))
+        return file if "b" in mode else io.TextIOWrapper(file, encoding="utf-8")
+
+    patch.setattr(Path, "open", open_file)
+
+
+WRITTEN = ["resume.pt", "model.safetensors", "run.json", "metrics.jsonl", "samples.txt", "loss.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [(name, errno.ENOSPC) for name in WRITTEN] + [("resume.pt", errno.EACCES), ("metrics.jsonl", errno.EACCES)],
+)
+def test_a_disk_that_takes_no_more_loses_nothing(
+    pretrain: Door,
+    tmp_path: Path,
+    same_weights: Same,
+    complaint: Said,
+    capfd: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: int,
+) -> None:
+    if name == "loss.png":
+        pytest.importorskip("matplotlib")
+    run = tmp_path / "run"
+    pretrain(run)
+    capfd.readouterr()
+    with monkeypatch.context() as patch:
+        refuse_writing(patch, name, error)
+        assert pretrain(run, "--steps", 6) == 2
+    assert re.fullmatch(rf"LLM-BPE: cannot write .*{re.escape(name)}: {os.strerror(error)}; .*", complaint())
+    assert not list(run.rglob("*.tmp"))
+    assert pretrain(run, "--steps", 6) == 0
+    RunFolder(run).verify(run)
+    pretrain(tmp_path / "straight")
+    pretrain(tmp_path / "straight", "--steps", 6)
+    assert same_weights(run / "pretrain", tmp_path / "straight" / "pretrain")
+    steps = [json.loads(line)["step"] for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 4, 6]
+    samples = (run / "pretrain" / "samples.txt").read_text()
+    assert [line.split(",")[0] for line in samples.splitlines() if line.startswith("step ")] == [
+        "step 0",
+        "step 4",
+        "step 6",
+    ]
+
+
+def test_a_divergence_keeps_the_last_good_state(
+    pretrain: Door, tmp_path: Path, complaint: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    monkeypatch.setattr("model.train.accumulate_gradients", lambda *_: float("nan"))
+    assert pretrain(run, "--steps", 6) == 2
+    assert "step 4 diverged" in complaint()
+    RunFolder(run).verify(run)
+
+
+class Killed(BaseException):
+    """What nothing catches, as no process catches SIGKILL."""
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_stage_killed_before_its_first_save_begins_where_it_began(
+    pretrain: Door, finetune: Door, tmp_path: Path, same_weights: Same, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    train = {"pretrain": pretrain, "finetune": finetune}[stage]
+    for run in (straight, killed):
+        if stage == "finetune":
+            pretrain(run)
+        with monkeypatch.context() as patch:
+            if run == killed:
+                patch.setattr("model.train.evaluate", kill)
+                with pytest.raises(Killed):
+                    train(run)
+                assert RunFolder(run).stage(stage)["state"] == "training"
+        assert train(run) == 0
+    assert same_weights(straight / stage, killed / stage)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_loses_only_what_was_not_saved(
+    pretrain: Door, tmp_path: Path, same_weights: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    pretrain(straight)
+    from model import report
+
+    stepped = report.TrainingReport.stepped
+
+    def press_ctrl_c_twice(self: Any, run: Any, *rest: Any) -> None:
+        stepped(self, run, *rest)
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(report.TrainingReport, "stepped", press_ctrl_c_twice)
+    assert pretrain(stopped) == 130
+    assert [entry["step"] for entry in report.read_metrics(stopped / "pretrain" / "metrics.jsonl")] == [0]
+    monkeypatch.undo()
+    assert pretrain(stopped) == 0
+    assert same_weights(straight / "pretrain", stopped / "pretrain")
+
+
+IMPOSSIBLE_RESTARTS: dict[str, tuple[list[str], str]] = {
+    "vocabulary": (["--vocab-size", "100000"], "ask for"),
+    "preset": (["--preset", "huge"], "no preset"),
+    "context": (["--context", "4", "--vocab-size", "290"], "too short"),
+    "minutes": (["--minutes", "0.00001", "--vocab-size", "290"], "preparing the data took"),
+}
+
+
+@pytest.mark.parametrize("why", IMPOSSIBLE_RESTARTS)
+def test_a_restart_that_cannot_be_loses_nothing(
+    llm_bpe: Door,
+    pretrain: Door,
+    corpus: Path,
+    tmp_path: Path,
+    tiny: list[str],
+    quick: list[str],
+    complaint: Said,
+    why: str,
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    options, words = IMPOSSIBLE_RESTARTS[why]
+    given = ("--stage", "pretrain", "--run", run, "--texts", corpus / "texts", *tiny, *quick)
+    assert llm_bpe(*given, "--restart", *options) == 2
+    assert words in complaint()
+    RunFolder(run).verify(run)
+    assert pretrain(run, "--steps", 6) == 0
+    assert RunFolder(run).stage("pretrain")["step"] == 6
+
+
+def test_a_restart_keeps_what_is_not_ours(pretrain: Door, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    (run / "pretrain" / "notes.txt").write_text("my own")
+    assert pretrain(run, "--restart", "--steps", 2) == 0
+    assert (run / "pretrain" / "notes.txt").read_text() == "my own"
+
+
+def test_a_finished_run_needs_neither_its_data_nor_its_checkpoint_to_say_so(
+    pretrain: Door, corpus: Path, tmp_path: Path, complaint: Said, capfd: Any
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    shutil.rmtree(corpus)
+    (run / "pretrain" / "resume.pt").unlink()
+    capfd.readouterr()
+    assert pretrain(run) == 0
+    assert "is finished" in capfd.readouterr().err
+    assert pretrain(run, "--steps", 6) == 2
+    assert "resume.pt is missing" in complaint()
+    assert (run / "pretrain" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("damage", ["limit", "settings", "texts"])
+def test_a_damaged_record_of_a_stage_is_one_line_and_a_restart_goes_on(
+    pretrain: Door, tmp_path: Path, complaint: Said, damage: str
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    record = json.loads((run / "run.json").read_text())
+    record["stages"]["pretrain"][damage] = 5
+    (run / "run.json").write_text(json.dumps(record))
+    assert pretrain(run, "--steps", 6) == 2
+    assert re.fullmatch(r"LLM-BPE: run\.json holds settings that are damaged.*--restart to train anew", complaint())
+    assert pretrain(run, "--restart") == 0
+
+
+def test_a_tokenizer_that_is_there_is_not_trained_anew_unasked(
+    llm_bpe: Door, pretrain: Door, corpus: Path, tmp_path: Path, complaint: Said, capfd: Any
+) -> None:
+    run = tmp_path / "run"
+    given = ("--stage", "tokenizer", "--run", run, "--texts", corpus / "texts")
+    assert llm_bpe(*given, "--vocab-size", 300) == 0
+    assert complaint() == f"300 tokens; next: python LLM-BPE.py --stage pretrain --run {run}"
+    assert pretrain(run) == 0
+    before = (run / "tokenizer.json").read_bytes()
+    capfd.readouterr()
+    assert llm_bpe(*given) == 0
+    assert "tokenizer.json is finished" in capfd.readouterr().err
+    assert llm_bpe(*given, "--vocab-size", 290) == 2
+    assert "has 300 tokens, not 290" in complaint()
+    assert (run / "tokenizer.json").read_bytes() == before
+    assert llm_bpe(*given, "--vocab-size", 290, "--restart") == 0
+    assert pretrain(run, "--steps", 6) == 2
+    assert "was trained with tokenizer" in complaint()
+
+
+def test_all_stages_stopped_in_the_second_go_on_there(
+    llm_bpe: Door,
+    corpus: Path,
+    tmp_path: Path,
+    tiny: list[str],
+    quick: list[str],
+    same_weights: Same,
+    capfd: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from model import report
+
+    stepped = report.TrainingReport.stepped
+
+    def press_ctrl_c(self: Any, run: Any, *rest: Any) -> None:
+        stepped(self, run, *rest)
+        if self.stage == "finetune" and run.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def everything(run: Path) -> int:
+        data = ("--texts", corpus / "texts", "--pairs", corpus / "pairs")
+        return llm_bpe("--stage", "all", "--run", run, *data, *tiny, *quick, "--steps", 4)
+
+    assert everything(tmp_path / "straight") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
+        assert everything(tmp_path / "stopped") == 130
+    capfd.readouterr()
+    assert everything(tmp_path / "stopped") == 0
+    said = capfd.readouterr().err
+    assert "pretrain is finished" in said
+    assert "finetune goes on from step 2" in said
+    assert same_weights(tmp_path / "straight" / "finetune", tmp_path / "stopped" / "finetune")
