@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bpe.command import CommandParser, run_command
+from model.config import PRESETS
 
 EXAMPLES = """\
   python LLM-BPE.py --stage pretrain                             about 100 Project Gutenberg books, downloaded once
@@ -33,7 +34,7 @@ def parser() -> CommandParser:
         "--run", type=Path, metavar="DIR", help="where everything of this run goes (default runs/story)"
     )
     parser.add_argument(
-        "--from", dest="start_from", type=Path, metavar="DIR", help="finetune another run's pretrained model"
+        "--from", dest="start_from", type=Path, metavar="DIR", help="finetune another run's model, or a model's folder"
     )
     parser.add_argument("--restart", action="store_true", default=None, help="begin the stage anew instead of going on")
 
@@ -55,7 +56,7 @@ def parser() -> CommandParser:
     end.add_argument("--tokens", type=int, metavar="N", help="train on N tokens")
 
     shape = parser.add_argument_group("model")
-    shape.add_argument("--preset", metavar="NAME", help="nano, micro, small, medium, storygpt, story, large or classic")
+    shape.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS)} (default: what fits the minutes, else story)")
     for name, meaning in (
         ("layers", "blocks"),
         ("width", "channels of the residual stream"),

@@ -92,7 +92,7 @@ def score_folder(
         raise ConfigError("pass --texts or --pairs, one of them: what to score the model on")
     model, tok = load(folder, device, "float32")
     name, examples = what_to_score(model, texts, pairs)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # Windows keeps what is memory-mapped
         files = write_token_files(examples(), tok, Path(scratch), "scored", source="", splits=["valid"])
         context = model.config.context
         rows = max(1, MICRO_BATCH_TOKENS[model.device.type] // context)

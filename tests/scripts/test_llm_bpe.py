@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from data.sources import PAIRS, TEXTS
+from model.config import PRESETS
 from model.run import RunFolder
 
 Door = Callable[..., int]
@@ -149,6 +151,13 @@ def test_a_run_that_another_process_trains_is_left_alone(pretrain: Door, tmp_pat
     with RunFolder(tmp_path / "run").locked():
         assert pretrain(tmp_path / "run") == 2
     assert "another process is training in" in complaint()
+
+
+def test_help_names_every_preset_and_data_set(llm_bpe: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        llm_bpe("--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert [name for name in (*PRESETS, *TEXTS, *PAIRS) if name not in said] == []
 
 
 def test_a_command_line_that_cannot_be_read_is_one_clear_line(llm_bpe: Door, complaint: Said) -> None:
