@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from bpe import Tokenizer
 from data.layout import END, fit_header, max_header, special_id
-from data.packing import PackedRows, Piece, StreamRows, pieces_of
+from data.packing import PackedRows, Piece, StreamRows, lengthened, pieces_of
 from data.tokens import TokenFile
 
 LEAST_SHARE = 2  # contexts: what each held-out document gives at least, when there are many, before others are left out
+LENGTHENING = 1  # tells its random numbers from those of the packing
 HELD_OUT_SEED = (0,)  # packing held-out windows needs an order; any will do, always the same
 
 
@@ -64,7 +65,7 @@ class TrainingBatches:
         self._pieces: list[Piece] = []
         if file.kind == "pairs":
             pairs = zip(self._lengths.tolist(), self._headers.tolist(), strict=True)
-            layouts = (pieces_of(i, *pair, context, filled=True) for i, pair in enumerate(pairs))
+            layouts = (pieces_of(i, *pair, context) for i, pair in enumerate(pairs))
             self._pieces = list(chain.from_iterable(layouts))
         self._sizes = _sizes(self._pieces, self._headers)
         self._first_rows = [0]  # of each epoch whose number of rows is known, and of the one after
@@ -82,8 +83,7 @@ class TrainingBatches:
     def shares_of_epoch(self, epoch: int) -> Shares:
         """How much of an epoch's rows is scored, and how much is padding."""
         positions = self.rows_of_epoch(epoch) * self.context
-        used = int(self._sizes.sum()) if self._pieces else self.tokens_per_epoch
-        return Shares(self.tokens_per_epoch / positions, 1 - used / positions)
+        return Shares(self.tokens_per_epoch / positions, 1 - self._plan(epoch).used / positions)
 
     def of_step(self, step: int) -> Batch:
         """The batch of optimizer step `step`, counted from 0."""
@@ -100,12 +100,11 @@ class TrainingBatches:
         """The rows of an epoch; the latest asked for are kept."""
         if self._planned is None or self._planned[0] != epoch:
             seed = (self.seed, epoch)
-            plan = (
-                PackedRows(self._pieces, self._sizes, self.context, seed)
-                if self._pieces
-                else StreamRows(self._lengths, self.context, seed)
-            )
-            self._planned = epoch, plan
+            if self._pieces:
+                pieces, sizes = lengthened(self._pieces, self._sizes, self.context, (*seed, LENGTHENING))
+                self._planned = epoch, PackedRows(pieces, sizes, self.context, seed)
+            else:
+                self._planned = epoch, StreamRows(self._lengths, self.context, seed)
         return self._planned[1]
 
 

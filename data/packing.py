@@ -26,15 +26,25 @@ class Piece(NamedTuple):
         return self.stop - self.start + (header if self.start else 0)
 
 
-def pieces_of(document: int, length: int, header: int, context: int, *, filled: bool = False) -> Iterator[Piece]:
-    """The windows of a document of `length` tokens.
+def pieces_of(document: int, length: int, header: int, context: int) -> Iterator[Piece]:
+    """The windows of a document of `length` tokens."""
+    return (Piece(document, *window) for window in windows(length, header, context))
 
-    filled: begin the last of several earlier, so that it fills the context: more to read instead of padding.
+
+def lengthened(
+    pieces: Sequence[Piece], sizes: npt.NDArray[np.int64], context: int, seed: Sequence[int]
+) -> tuple[list[Piece], npt.NDArray[np.int64]]:
+    """The pieces, with what is read before a later window grown by a random part of the room left; and their sizes.
+
+    More to read instead of padding. By a random part, because if every last window were full, every long story would
+    end at the very last position of a row, and a model would wait for that position to end its own. The larger of two
+    random numbers leaves a third of the room, which keeps padding under 5 % (LOG.md).
     """
-    for start, scored_from, stop in windows(length, header, context):
-        if filled and start:
-            start = stop - (context - header)
-        yield Piece(document, start, scored_from, stop)
+    random = np.random.default_rng(seed)
+    room = np.array([context if piece.start else size for piece, size in zip(pieces, sizes, strict=True)]) - sizes
+    more = random.integers(0, room + 1, (2, len(room))).max(axis=0)
+    grown = [piece._replace(start=piece.start - extra) for piece, extra in zip(pieces, more.tolist(), strict=True)]
+    return grown, sizes + more
 
 
 class PackedRows:
@@ -47,6 +57,7 @@ class PackedRows:
         self, pieces: Sequence[Piece], sizes: npt.NDArray[np.int64], context: int, seed: Sequence[int]
     ) -> None:
         random = np.random.default_rng(seed)
+        self.used = int(sizes.sum())  # input positions that are not padding
         self._pieces = pieces
         rows = list(best_fit(sizes, context, random.permutation(len(pieces))))
         self._rows = [rows[i] for i in random.permutation(len(rows))]  # the last to be packed are the least full
@@ -102,7 +113,7 @@ class StreamRows:
         inputs = lengths[self._order] - 1  # the last token of a document is only ever predicted
         self._ends = np.cumsum(inputs)
         self._starts = self._ends - inputs
-        self._total = int(self._ends[-1])
+        self._total = self.used = int(self._ends[-1])
         self._turn = int(random.integers(self._total))
         self._rows = random.permutation(-(-self._total // context))
 

@@ -196,14 +196,35 @@ def test_packed_pairs_pad_less_than_one_part_in_twenty(context):
 
 
 @given(file=files(("pairs",)), context=contexts)
-def test_no_token_of_a_story_that_fills_a_window_is_left_to_padding(file, context):
-    """The last window of a long story starts earlier in training; only stories of one window can be short."""
+def test_the_last_window_of_a_story_is_never_shorter_than_in_evaluation(file, context):
     for batch in epoch_of(TrainingBatches(file, context=context, rows=1, seed=0), 0):
         for part in segments_of(batch):
             document = int(np.searchsorted(file.starts, batch.inputs[0, part.start] - 1, side="right")) - 1
             fitted = min(int(file.headers[document]), max_header(context))
             inputs = int(file.lengths[document] - file.headers[document]) + fitted - 1
-            assert part.stop - part.start == min(context, inputs)
+            read_before = (context - fitted) // 2 if inputs > context else 0
+            assert part.stop - part.start >= min(fitted + read_before, inputs)
+
+
+def test_long_stories_end_at_many_places_of_a_window_and_elsewhere_in_every_epoch():
+    """A model that met every end at a window's last position would learn to wait for it."""
+    file = made_up("pairs", [(4, 4 + 100 + i % 40) for i in range(200)])
+    batches = TrainingBatches(file, context=64, rows=1, seed=0)
+    lasts = set((file.starts[1:]).tolist())  # the number that stands for the last token of a document
+
+    def ends(epoch):
+        found = {}
+        for batch in epoch_of(batches, epoch):
+            for place in np.flatnonzero(batch.scored[0]):
+                if (token := int(batch.targets[0, place])) in lasts:
+                    found[token] = int(batch.positions[0, place])
+        return found
+
+    first, second = ends(0), ends(1)
+    assert len(first) == len(second) == 200
+    assert sum(place == 63 for place in first.values()) < 50
+    assert len(set(first.values())) > 15
+    assert first != second
 
 
 def test_the_smallest_epoch_and_a_step_of_many_epochs_work():
