@@ -4,6 +4,7 @@ In: a request, a device.  Out: a Plan. With --minutes the machine is measured fo
 it can train well in that time is chosen. All times are in seconds.
 """
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,10 +27,11 @@ CANDIDATES = ("nano", "micro", "small", "medium", "story", "large")  # from smal
 TOKENS_PER_PARAMETER = 1.2  # with fewer training tokens for each parameter a smaller model does better (LOG.md)
 GPU_BATCH_TOKENS = 65_536
 EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
-ONE_EVALUATION_SHARE = 0.01  # of that time; so there are some five of them and more
+ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
 SCORING_COST = 2 / 3  # of a training step for as many tokens: a forward pass alone, and windows that overlap by half
 SAVING_SECONDS = 3.0  # the last save and the plot
 MEASURED_STEPS = 3
+TINY = 1e-6  # a share that makes an interval longer than any training
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,19 @@ def make_plan(
         shape = asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:
         derived["batch_tokens"] = shape.context
-    closing = 0.0
+    closing = one_evaluation = 0.0
     if limit.seconds is not None:
         speed = tokens_per_second(shape, config, device, dtype)
         most = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
         derived["eval_tokens"] = max(shape.context, min(config.eval_tokens, most))
-        closing = SAVING_SECONDS + derived["eval_tokens"] * SCORING_COST / speed
+        one_evaluation = derived["eval_tokens"] * SCORING_COST / speed
+        closing = SAVING_SECONDS + one_evaluation
         notes.append(f"measured {speed:,.0f} tokens/s, so about {limit.seconds * speed:,.0f} tokens in that time")
     config = train_config(stage, request, **derived)
     if request.eval_every is None:
-        interval = SCORING_COST * config.eval_tokens / config.batch_tokens / EVALUATION_SHARE
-        config = replace(config, eval_every=max(20, round(interval)))
+        ends = 2 * one_evaluation / limit.seconds if limit.seconds else 0.0  # at the beginning and at the end
+        interval = SCORING_COST * config.eval_tokens / config.batch_tokens / max(EVALUATION_SHARE - ends, TINY)
+        config = replace(config, eval_every=max(20, math.ceil(interval)))
     settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
     if limit.steps is not None:
         limit = request.limit(settings.tokens_per_step) or limit  # --tokens: now it is known how many a step takes

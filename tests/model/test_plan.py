@@ -1,0 +1,151 @@
+"""Laws of the plan: what is chosen follows from the measured speed, and what is left for evaluation from the time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model import plan
+from model.config import PRESETS, ModelConfig, preset
+from model.errors import ConfigError
+from model.plan import CANDIDATES, EVALUATION_SHARE, SCORING_COST, TOKENS_PER_PARAMETER, Plan, choose_preset, make_plan
+from model.request import Request
+from model.settings import STAGES, Limit
+
+CPU = torch.device("cpu")
+RATE = 1e10  # parameters x tokens per second of the machine that the tests make up
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def machine(rate: float, measured: list[ModelConfig] | None = None) -> Callable[..., float]:
+    """What measures the speed of a machine that takes so much longer for a model as it has more parameters."""
+
+    def speed(shape: ModelConfig, *_: object) -> float:
+        if measured is not None:
+            measured.append(shape)
+        return rate / shape.num_parameters
+
+    return speed
+
+
+@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5))
+def test_the_largest_preset_is_chosen_that_sees_enough_tokens_in_the_time(rate: float, seconds: float) -> None:
+    measured: list[ModelConfig] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "tokens_per_second", machine(rate, measured))
+        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32)
+
+    def fits(name: str) -> bool:
+        parameters = PRESETS[name].num_parameters
+        return seconds * rate / parameters >= TOKENS_PER_PARAMETER * parameters
+
+    assert chosen == ([name for name in CANDIDATES if fits(name)] or [CANDIDATES[0]])[-1]
+    place = CANDIDATES.index(chosen)
+    assert measured[:place] == [PRESETS[name] for name in CANDIDATES[:place]]
+    assert len(measured) <= place + 2  # larger ones would only cost time
+
+
+def test_candidates_stand_from_small_to_large() -> None:
+    sizes = [PRESETS[name].num_parameters for name in CANDIDATES]
+    assert sizes == sorted(sizes)
+
+
+def timed(minutes: float, rate: float, **options: object) -> Plan:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "tokens_per_second", machine(rate))
+        return make_plan("pretrain", Request(minutes=minutes, dtype="float32", **options), CPU)  # type: ignore[arg-type]
+
+
+@given(minutes=st.floats(0.2, 1000), rate=st.floats(1e9, 1e13), name=st.sampled_from(CANDIDATES))
+def test_evaluation_takes_its_share_of_a_timed_training_at_most(minutes: float, rate: float, name: str) -> None:
+    made = timed(minutes, rate, preset=name)
+    settings, seconds = made.settings, 60 * minutes
+    speed = rate / settings.shape.num_parameters
+    one = settings.config.eval_tokens * SCORING_COST / speed
+    steps = seconds * speed / settings.tokens_per_step
+    at_steps = 1 + int(steps / settings.config.eval_every)  # at step 0, and then every so many
+    last = steps % settings.config.eval_every > 0
+    few = settings.config.eval_tokens == settings.shape.context  # a machine so slow that one window is a great share
+    assert (at_steps + last) * one <= EVALUATION_SHARE * seconds or (few and at_steps <= 2)
+
+
+@given(minutes=st.floats(0.2, 1000), rate=st.floats(1e9, 1e13))
+def test_a_timed_training_leaves_time_for_its_last_evaluation_and_save(minutes: float, rate: float) -> None:
+    made = timed(minutes, rate)
+    assert made.limit == Limit(seconds=60 * minutes)
+    assert made.training_limit.seconds is not None
+    assert made.training_limit.seconds == max(1.0, 60 * minutes - made.closing_seconds)
+    evaluation = made.settings.config.eval_tokens * SCORING_COST * made.settings.shape.num_parameters / rate
+    assert made.closing_seconds > evaluation
+
+
+def test_what_was_asked_for_is_not_chosen() -> None:
+    made = timed(10, RATE, preset="small", layers=3, eval_every=7, batch_tokens=1024, seed=5)
+    assert made.settings.shape == preset("small", layers=3)
+    config = made.settings.config
+    assert (made.settings.preset, config.eval_every, config.batch_tokens, config.seed) == ("small", 7, 1024, 5)
+
+
+@given(tokens=st.integers(1, 10**9), batch_tokens=st.integers(256, 10_000))
+def test_training_on_tokens_takes_the_fewest_steps_that_hold_them(tokens: int, batch_tokens: int) -> None:
+    made = make_plan("pretrain", Request(tokens=tokens, batch_tokens=batch_tokens, preset="nano"), CPU)
+    steps, a_step = made.limit.steps, made.settings.tokens_per_step
+    assert steps is not None
+    assert a_step == batch_tokens // 256 * 256  # whole rows of the context
+    assert (steps - 1) * a_step < tokens <= steps * a_step
+
+
+def test_a_step_holds_at_least_one_row_unless_a_smaller_one_was_asked_for() -> None:
+    assert make_plan("pretrain", Request(steps=1, preset="nano", context=9_000), CPU).settings.tokens_per_step == 9_000
+    with pytest.raises(ConfigError, match="less than one row of 9000 tokens"):
+        make_plan("pretrain", Request(steps=1, preset="nano", context=9_000, batch_tokens=8_192), CPU)
+
+
+def test_finetuning_plans_for_the_pretrained_model() -> None:
+    shape = preset("nano", layers=1, vocab_size=300)
+    made = make_plan("finetune", Request(steps=1), CPU, pretrained=("nano", shape))
+    assert (made.settings.preset, made.settings.shape) == ("nano", shape)
+
+
+def test_without_a_limit_a_cpu_trains_for_a_time_and_a_gpu_until_nothing_improves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "tokens_per_second", machine(RATE))
+    assert make_plan("pretrain", Request(dtype="float32"), CPU).limit == Limit(seconds=1200)
+    assert make_plan("finetune", Request(dtype="float32"), CPU).limit == Limit(seconds=600)
+    gpu = make_plan("pretrain", Request(dtype="float32"), torch.device("cuda"))
+    assert (gpu.limit, gpu.settings.preset) == (Limit(), "story")
+
+
+def test_the_speed_is_measured_on_real_steps_and_no_random_number_is_missed() -> None:
+    before = torch.get_rng_state()
+    shape = preset("nano", layers=1, width=64, context=16, vocab_size=300)
+    assert plan.tokens_per_second(shape, STAGES["pretrain"], CPU, torch.float32) > 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_plan_in_words_says_the_true_numbers() -> None:
+    made = make_plan("pretrain", Request(steps=10, preset="nano", batch_tokens=1_000, dtype="float32"), CPU)
+    said = "\n".join(made.lines(made.settings.shape.num_parameters, 768, CPU))
+    assert "for 10 steps (10.0 times through the data), 768 tokens a step, 768 once through the data" in said
+    assert "model nano: 4 layers x 128, vocabulary 4,096, context 256, 1,377,920 parameters, float32 on cpu" in said
+    assert "for 2.5 minutes" in "\n".join(timed(2.5, RATE).lines(1, 1, CPU))
+
+
+def test_a_vocabulary_changes_nothing_else_of_a_plan() -> None:
+    made = make_plan("pretrain", Request(steps=10, preset="nano"), CPU)
+    changed = asdict(made.with_vocabulary(300))
+    assert changed["settings"]["shape"].pop("vocab_size") == 300
+    expected = asdict(made)
+    del expected["settings"]["shape"]["vocab_size"]
+    assert changed == expected
