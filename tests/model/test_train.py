@@ -275,14 +275,3 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero(step: int, progress: fl
     assert learning_rate_multiplier(step, 1.0, config) == 0
     if step >= config.warmup_steps and progress <= 1 - config.decay_share:
         assert multiplier == 1
-
-
-@given(limit=st.one_of(st.builds(Limit, steps=st.integers(1, 100)), st.builds(Limit, seconds=st.floats(1, 100))))
-def test_progress_goes_from_zero_to_one(limit: Limit) -> None:
-    def at(share: float) -> float:
-        step, seconds = round(share * (limit.steps or 0)), share * (limit.seconds or 0)
-        return limit.progress(step=step, seconds=seconds, plateau=None, decay_share=0.5)
-
-    assert at(0) == 0
-    assert at(1) == at(2) == 1
-    assert at(0.25) <= at(0.5) <= at(0.75)

@@ -1,0 +1,76 @@
+"""Laws of the choice of device and number format, on machines that are made up."""
+
+import pytest
+import torch
+
+from model.errors import ModelError
+from model.hardware import DTYPES, dtype_name, matrix_products_in, naming_want_of_memory, pick_device, pick_dtype
+
+CPU, CUDA, MPS = map(torch.device, ("cpu", "cuda", "mps"))
+
+
+def machine(patch: pytest.MonkeyPatch, *, cuda: bool = False, mps: bool = False) -> None:
+    patch.setattr(torch.cuda, "is_available", lambda: cuda)
+    patch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+def test_the_best_device_there_is_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, expected in (({"cuda": True}, CUDA), ({"mps": True}, MPS), ({}, CPU)):
+        machine(monkeypatch, **has)
+        assert pick_device() == expected
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["abacus", "meta", "cuda:99", ""])
+def test_a_device_that_is_not_here_is_one_line_that_names_those_that_are(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, mps=True)
+    with pytest.raises(ModelError, match=rf"^no device '{name}' here; this machine has mps, cpu: pass --device mps$"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "bfloat16", "expected"),
+    [
+        (CUDA, (8, 0), False, torch.bfloat16),
+        (CUDA, (9, 0), False, torch.bfloat16),
+        (CUDA, (7, 5), True, torch.float16),  # a T4
+        (MPS, None, True, torch.float32),
+        (CPU, None, True, torch.bfloat16),
+        (CPU, None, False, torch.float32),
+    ],
+)
+def test_the_number_format_is_the_fastest_sound_one_of_the_hardware(
+    device: torch.device,
+    capability: tuple[int, int] | None,
+    bfloat16: bool,
+    expected: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr("model.hardware._cpu_multiplies_bfloat16", lambda: bfloat16)
+    assert pick_dtype(None, device) == expected
+    assert [pick_dtype(name, device) for name in DTYPES] == list(DTYPES.values())
+
+
+def test_an_unknown_number_format_is_refused_naming_those_there_are() -> None:
+    with pytest.raises(ModelError, match=r"^no number format 'float7'; pass --dtype float32, bfloat16, float16$"):
+        pick_dtype("float7", CPU)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_only_matrix_products_are_in_the_format_picked(dtype: torch.dtype) -> None:
+    left = torch.randn(4, 4)
+    with matrix_products_in(dtype, CPU):
+        assert (left @ left).dtype == dtype
+        assert (left + left).dtype == torch.float32
+    assert dtype_name(dtype) in DTYPES
+
+
+def test_want_of_memory_is_one_line_and_other_faults_stay_what_they_are() -> None:
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")):
+        with pytest.raises(ModelError, match=r"^cpu has no memory for .*; pass a smaller"), naming_want_of_memory(CPU):
+            raise error
+    with pytest.raises(RuntimeError, match=r"^shapes$"), naming_want_of_memory(CPU):
+        raise RuntimeError("shapes")
