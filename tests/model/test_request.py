@@ -1,0 +1,148 @@
+"""Laws of a request: what is of no use is refused, what is recorded is read back, only differences are listed."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from data.sources import PAIRS, TEXTS
+from model.config import preset
+from model.errors import ConfigError, ModelError
+from model.plan import Plan
+from model.request import TRAIN_OPTIONS, Request, Settings, StageRecord, resumed_settings, train_config
+from model.settings import STAGES, Limit, Stage
+from model.stages import part_of
+
+SETTINGS = Settings(shape=preset("nano", layers=1), config=STAGES["pretrain"], dtype="float32", preset="nano")
+GIVEN: dict[str, Any] = {
+    "texts": (Path("books"),),
+    "pairs": Path("pairs"),
+    "start_from": Path("runs/old"),
+    "minutes": 1.0,
+    "steps": 5,
+    "tokens": 5,
+}
+USEFUL = {
+    "tokenizer": {"texts"},
+    "pretrain": {"texts", "minutes", "steps", "tokens"},
+    "finetune": {"pairs", "start_from", "minutes", "steps", "tokens"},
+    "all": {"texts", "pairs", "minutes", "steps", "tokens"},
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("stage", USEFUL)
+def test_an_option_is_taken_where_it_is_of_use_and_refused_by_name_elsewhere(stage: str, name: str) -> None:
+    request = Request(**{name: GIVEN[name]})
+    if name in USEFUL[stage]:
+        request.check(stage)
+        return
+    option = "--from" if name == "start_from" else f"--{name}"
+    with pytest.raises(ConfigError, match=rf"^--stage {stage} makes no use of {option}; leave that out"):
+        request.check(stage)
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"lr": 0.0}, {"preset": "huge"}, {"layers": 0}, {"batch_tokens": 0}])
+@pytest.mark.parametrize("stage", USEFUL)
+def test_what_is_impossible_for_any_machine_and_data_is_refused_at_once(stage: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Request(**wrong).check(stage)
+
+
+@pytest.mark.parametrize("name", ["minutes", "steps", "tokens"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_what_cannot_end_a_training_is_refused(name: str, value: float) -> None:
+    limit: dict[str, Any] = {name: value}
+    with pytest.raises(ConfigError, match=rf"^--{name} {value} cannot end a training; pass a finite number above 0$"):
+        Request(**limit)
+
+
+def test_two_ends_of_one_training_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^--minutes and --tokens both end a training; pass one of them$"):
+        Request(minutes=1, tokens=5)
+
+
+@pytest.mark.parametrize("stage", get_args(Stage))
+def test_settings_asked_for_are_taken_and_the_others_are_the_stages_own(stage: Stage) -> None:
+    asked = {"seed": 7, "batch_tokens": 999, "lr": 0.5, "save_every": 3, "eval_every": 4}
+    assert asked.keys() == set(TRAIN_OPTIONS)
+    expected = replace(
+        STAGES[stage], seed=7, batch_tokens=999, learning_rate=0.5, save_every=3, eval_every=4, eval_tokens=5
+    )
+    assert train_config(stage, Request(**asked), eval_tokens=5, batch_tokens=1) == expected  # type: ignore[arg-type]
+    assert train_config(stage, Request(), eval_tokens=5) == replace(STAGES[stage], eval_tokens=5)
+
+
+def recorded(request: Request, **changes: Any) -> dict[str, Any]:
+    facts = Plan(SETTINGS, Limit(steps=5), 1.5).to_record() | request.data_record()
+    return facts | {"state": "finished", "summary": "done", "source": "abc", "tokenizer": "def"} | changes
+
+
+@pytest.mark.parametrize("data", [{"texts": (Path("a"), Path("b"))}, {"pairs": Path("c")}, {"dataset": "sample"}, {}])
+def test_a_recorded_stage_is_read_back_with_its_data(data: dict[str, Any]) -> None:
+    request = Request(**data)
+    record = StageRecord.from_record(recorded(request, start_from="runs/old"))
+    assert (record.settings, record.limit, record.closing_seconds) == (SETTINGS, Limit(steps=5), 1.5)
+    assert (record.finished, record.summary, record.source, record.tokenizer) == (True, "done", "abc", "def")
+    assert record.start_from == "runs/old"
+    assert Request().with_data_of(record) == request
+    for own in ({"texts": (Path("x"),)}, {"pairs": Path("x")}, {"dataset": "gutenberg"}):
+        assert Request(**own).with_data_of(record) == Request(**own)  # type: ignore[arg-type]
+
+
+MISSING = sorted(recorded(Request()).keys() - {"summary"})
+OTHER_KINDS = {"settings": 5, "limit": 5, "closing_seconds": "soon", "texts": 5, "pairs": 5}
+
+
+@pytest.mark.parametrize(
+    "damage", [*({"without": name} for name in MISSING), *({k: v} for k, v in OTHER_KINDS.items())]
+)
+def test_a_damaged_record_is_one_line(damage: dict[str, Any]) -> None:
+    record = recorded(Request(texts=(Path("a"),))) | damage
+    record.pop(damage.get("without"), None)
+    with pytest.raises(ModelError, match=r"--restart to train anew$") as error:
+        StageRecord.from_record(record)
+    assert "\n" not in str(error.value)
+
+
+def test_going_on_lists_every_option_that_differs_and_no_other() -> None:
+    record = StageRecord.from_record(recorded(Request(), start_from="runs/old"))
+    own = SETTINGS.as_options()
+    path = Path("runs/story/pretrain")
+    assert resumed_settings("pretrain", record, Request(**own), path) == SETTINGS
+    assert resumed_settings("pretrain", record, Request(start_from=Path("runs/old")), path) == SETTINGS
+    for name, value in own.items():
+        other = f"{value}x" if isinstance(value, str) else value + 1
+        with pytest.raises(ModelError) as error:
+            resumed_settings("pretrain", record, Request(**own | {name: other}), path)
+        listed = f"other settings: {name} {value} (asked: {other}); leave those options out to go on, or pass --restart"
+        assert listed in str(error.value)
+    with pytest.raises(ModelError, match=r"from runs/old \(asked: runs/new\)"):
+        resumed_settings("pretrain", record, Request(start_from=Path("runs/new")), path)
+
+
+@pytest.mark.parametrize("texts", [None, (Path("a"),)])
+@pytest.mark.parametrize("pairs", [None, Path("b")])
+@pytest.mark.parametrize("dataset", [None, *TEXTS, *PAIRS, "nonsense"])
+def test_of_a_request_for_all_each_stage_gets_its_part(
+    texts: tuple[Path, ...] | None, pairs: Path | None, dataset: str | None
+) -> None:
+    asked = Request(texts=texts, pairs=pairs, dataset=dataset, minutes=3, preset="nano", layers=2, seed=5)
+    first, second = part_of(asked, "pretrain"), part_of(asked, "finetune")
+    assert (first.minutes, second.minutes) == (2, 1)
+    assert (first.preset, first.layers, second.preset, second.layers) == ("nano", 2, None, None)
+    assert first.seed == second.seed == 5
+    if dataset is None:
+        assert first.dataset is second.dataset is None
+    else:  # nobody's data set is passed over: a stage that cannot use it complains
+        assert dataset in (first.dataset, second.dataset)
+    if texts is None and dataset in TEXTS:
+        assert (first.dataset, second.dataset) == (dataset, dataset if pairs is None and dataset in PAIRS else None)
+
+
+def test_every_option_of_the_request_but_its_places_is_refused_compared_or_recorded() -> None:
+    compared = SETTINGS.as_options().keys() | {"start_from"}
+    limits_and_data = GIVEN.keys() | {"dataset"}
+    elsewhere = {"run", "downloads", "restart", "device"}  # where it is and how, not what it learns
+    assert {field.name for field in fields(Request)} == compared | limits_and_data | elsewhere
