@@ -6,7 +6,8 @@ The filters run in this order, which is also that of transformers, so that setti
 
     repeat penalty -> temperature -> top-k -> top-p -> min-p -> one draw
 
-Each filter sees what the one before it left, as a distribution of its own. The most likely token survives them all.
+Each filter sees what the one before it left, as a distribution of its own. The most likely token survives them all. The
+end of a story stands outside: its probability is the model's own.
 """
 
 import math
@@ -55,16 +56,22 @@ class Sampling:
             )
 
 
-def next_token(logits: Tensor, recent: Sequence[int], sampling: Sampling, generator: torch.Generator) -> int:
+def next_token(
+    logits: Tensor, recent: Sequence[int], sampling: Sampling, generator: torch.Generator, *, end: int | None = None
+) -> int:
     """Choose the next token.
 
     logits: (vocabulary,), any dtype and device, -inf for tokens that must not come.
     recent: the story's tokens so far, of which the last REPEAT_WINDOW count. The prompt's do not: a story should be
     free to speak of what it was asked for.
+    end: a token that comes as often as the model says, whatever temperature and filters make of the others. Those are
+    for words: they take away what is rare at each single place, as the end of a story is, and a story would not end.
+    A temperature of 0 takes the end, like any token, where it is the most likely.
     generator: on the CPU; one number is taken from it per token, so a story depends on its own seed alone.
     Raises ModelError when no logit is a finite number.
     """
     logits = logits.cpu().double()  # some devices have no float64
+    ending = 0.0 if end is None else float(logits.softmax(-1)[end])
     if recent:
         logits = penalise_repeats(logits, torch.tensor(recent[-REPEAT_WINDOW:]), sampling.repeat_penalty)
     best = int(logits.argmax())
@@ -74,7 +81,11 @@ def next_token(logits: Tensor, recent: Sequence[int], sampling: Sampling, genera
         )
     if sampling.temperature == 0:
         return best
-    return draw(probabilities(logits, sampling), generator)
+    if end is None or ending == 1.0:
+        return draw(probabilities(logits, sampling), generator)
+    others = torch.arange(len(logits)) != end
+    weights = probabilities(logits.masked_fill(~others, -math.inf), sampling) * (1.0 - ending)
+    return draw(weights.masked_fill(~others, ending), generator)
 
 
 def penalise_repeats(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:

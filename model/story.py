@@ -143,7 +143,7 @@ class Story:
             while len(story) < self.max_tokens:
                 logits = context.logits([*self.start, *story]).cpu()
                 logits = logits.index_fill(0, self.never if story else self.not_first, -torch.inf)
-                token = next_token(logits, story, self.sampling, generator)
+                token = next_token(logits, story, self.sampling, generator, end=self.end)
                 yield token
                 if token == self.end:
                     return

@@ -131,10 +131,29 @@ def test_tokens_come_as_often_as_they_are_likely():
     assert chi_square < 16.3  # 3 degrees of freedom: exceeded once in a thousand seeds
 
 
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.3, top_k=1), Sampling(top_p=0.1)])
+def test_the_end_comes_as_often_as_the_model_says_whatever_the_filters(sampling: Sampling):
+    logits = torch.tensor([4.0, 3.0, 1.0, 0.5])
+    generator, n = seeded(2), 5_000
+    ended = sum(next_token(logits, [3], sampling, generator, end=3) == 3 for _ in range(n))
+    expected = float(logits.softmax(-1)[3]) * n  # 2 %: every one of these settings would filter it out
+    assert abs(ended - expected) < 3.3 * expected**0.5
+    others = {next_token(logits, [], sampling, generator, end=3) for _ in range(500)} - {3}
+    assert others <= probabilities_by_definition(logits[:3].tolist(), [], sampling).keys()
+
+
+def test_an_end_that_is_certain_or_impossible_is_no_trouble():
+    assert next_token(torch.tensor([-math.inf, 2.0]), [], Sampling(), seeded(0), end=1) == 1
+    assert next_token(torch.tensor([2.0, -math.inf]), [], Sampling(), seeded(0), end=1) == 0
+    assert next_token(torch.tensor([2.0, 1.0]), [], Sampling(temperature=0), seeded(0), end=1) == 0
+
+
 def test_every_token_takes_one_number_from_the_generator():
     used, counted = seeded(3), seeded(3)
     for sampling in (OPEN, Sampling(top_k=3), Sampling(top_p=0.5)):
         next_token(torch.randn(50), [1, 2], sampling, used)
+        torch.rand((), dtype=torch.float64, generator=counted)
+        next_token(torch.randn(50), [1, 2], sampling, used, end=7)
         torch.rand((), dtype=torch.float64, generator=counted)
     assert torch.equal(used.get_state(), counted.get_state())
 
