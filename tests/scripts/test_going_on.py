@@ -332,3 +332,28 @@ def test_all_stages_stopped_in_the_second_go_on_there(
     assert "pretrain is finished" in said
     assert "finetune goes on from step 2" in said
     assert same_weights(tmp_path / "straight" / "finetune", tmp_path / "stopped" / "finetune")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pretrain/resume.pt", "resume.pt was changed"),
+        ("tokenizer.json", "tokenizer.json was changed"),
+        ("run.json", "run.json is damaged"),
+        ("tokens/pretrain-train.bin", ""),
+        ("tokens/pretrain-valid.json", ""),
+    ],
+)
+def test_a_file_cut_short_is_named_or_made_anew(
+    pretrain: Door, tmp_path: Path, same_weights: Same, complaint: Said, name: str, said: str
+) -> None:
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    for folder in (run, straight):
+        pretrain(folder)
+    whole = (run / name).read_bytes()
+    (run / name).write_bytes(whole[: len(whole) // 2])
+    assert pretrain(run, "--steps", 6) == (2 if said else 0)
+    assert said in complaint()
+    (run / name).write_bytes(whole)
+    assert pretrain(run, "--steps", 6) == pretrain(straight, "--steps", 6) == 0
+    assert same_weights(run / "pretrain", straight / "pretrain")

@@ -1,6 +1,8 @@
 """LLM-BPE.py: the way from texts to a finetuned model, and everything a user can get wrong."""
 
+import errno
 import json
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bpe import Tokenizer
 from data.sources import PAIRS, TEXTS
 from model.config import PRESETS
 from model.run import RunFolder
@@ -211,6 +214,45 @@ def test_finetuning_from_what_is_not_there_says_what_is_needed(
     assert finetune(tmp_path / "new", "--from", run) == 0
     assert finetune(tmp_path / "new", "--from", tmp_path / "other", "--steps", 4) == 2
     assert f"from {run} (asked: {tmp_path / 'other'})" in complaint()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_finetuning_refuses_a_pretrained_model_that_was_changed(
+    pretrain: Door, finetune: Door, tmp_path: Path, complaint: Said, name: str
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    file = run / "pretrain" / name
+    file.write_bytes(file.read_bytes()[:-100])
+    assert finetune(run) == 2
+    assert f"{file} was changed" in complaint()
+
+
+def test_finetuning_refuses_a_model_of_another_tokenizer_with_both_fingerprints(
+    pretrain: Door, finetune: Door, corpus: Path, tmp_path: Path, complaint: Said
+) -> None:
+    pretrain(tmp_path / "one")
+    for file in (corpus / "texts").iterdir():
+        file.write_text(file.read_text().replace("the", "that"))
+    pretrain(tmp_path / "other")
+    assert finetune(tmp_path / "one", "--from", tmp_path / "other") == 2
+    said = complaint()
+    for run in ("one", "other"):
+        assert Tokenizer.load(tmp_path / run / "tokenizer.json").fingerprint in said
+    assert finetune(tmp_path / "one") == 0
+
+
+def test_a_run_that_cannot_be_made_is_one_clear_line(
+    pretrain: Door, tmp_path: Path, complaint: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert pretrain(tmp_path / "run") == 2
+    assert complaint() == (
+        f"LLM-BPE: cannot write to {tmp_path / 'run'}: Permission denied; choose another folder with --run"
+    )
 
 
 @pytest.mark.parametrize("in_the_way", ["run", "run/pretrain", "run/tokens", "run/tokenizer.json/x", "run/run.json/x"])
