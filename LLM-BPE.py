@@ -56,7 +56,9 @@ def parser() -> CommandParser:
     end.add_argument("--tokens", type=int, metavar="N", help="train on N tokens")
 
     shape = parser.add_argument_group("model")
-    shape.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS)} (default: what fits the minutes, else story)")
+    shape.add_argument(
+        "--preset", metavar="NAME", help=f"{', '.join(PRESETS)} (default: what fits the time, else story)"
+    )
     for name, meaning in (
         ("layers", "blocks"),
         ("width", "channels of the residual stream"),

@@ -44,7 +44,7 @@ class Score:
 @torch.no_grad()
 def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, progress: bool = False) -> Score:
     """Score `held_out` with matrix products in `dtype`; the model is left in training mode as it was found."""
-    device = next(model.parameters()).device
+    device = model.device
     was_training = model.training
     model.eval()
     nats, num_tokens = 0.0, 0

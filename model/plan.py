@@ -30,6 +30,7 @@ EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
 SCORING_COST = 2 / 3  # of a training step for as many tokens: a forward pass alone, and windows that overlap by half
 SAVING_SECONDS = 3.0  # the last save and the plot
+BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
 MEASURED_STEPS = 3
 TINY = 1e-6  # a share that makes an interval longer than any training
 
@@ -111,6 +112,7 @@ def make_plan(
         speed = tokens_per_second(shape, config, device, dtype)
         most = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
         derived["eval_tokens"] = max(shape.context, min(config.eval_tokens, most))
+        derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
         one_evaluation = derived["eval_tokens"] * SCORING_COST / speed
         closing = SAVING_SECONDS + one_evaluation
         notes.append(f"measured {speed:,.0f} tokens/s, so about {limit.seconds * speed:,.0f} tokens in that time")

@@ -26,10 +26,10 @@ REPEAT_WINDOW = 64  # tokens, about four sentences: loops are shorter, and a nam
 class Sampling:
     """How the next token is chosen; the defaults are meant for stories by a small model.
 
-    Temperature 0.8 leans towards what the model is sure of. Of the filters min-p alone is on: it asks for a share of
-    the best token's probability, so it is strict where the model is certain (the ending of a word) and open where a
-    story may turn anywhere; a fixed top-k or top-p is too loose for the one or too tight for the other. A repeat
-    penalty of 1.1 breaks loops and hardly touches the small words, which lead by more than that.
+    A temperature a little under 1 leans towards what the model is sure of. Of the filters min-p alone is on: it asks
+    for a share of the best token's probability, so it is strict where the model is certain (the ending of a word) and
+    open where a story may turn anywhere; a fixed top-k or top-p is too loose for the one or too tight for the other.
+    The mild repeat penalty breaks loops and hardly touches the small words, which lead by more than that.
     Raises ConfigError when a value is impossible.
     """
 

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from model import plan
 from model.config import PRESETS, ModelConfig, preset
 from model.errors import ConfigError
-from model.plan import CANDIDATES, EVALUATION_SHARE, SCORING_COST, TOKENS_PER_PARAMETER, Plan, choose_preset, make_plan
+from model.plan import (
+    BETWEEN_SAVES,
+    CANDIDATES,
+    EVALUATION_SHARE,
+    SCORING_COST,
+    TOKENS_PER_PARAMETER,
+    Plan,
+    choose_preset,
+    make_plan,
+)
 from model.request import Request
 from model.settings import STAGES, Limit
 
@@ -87,6 +96,15 @@ def test_a_timed_training_leaves_time_for_its_last_evaluation_and_save(minutes: 
     assert made.training_limit.seconds == max(1.0, 60 * minutes - made.closing_seconds)
     evaluation = made.settings.config.eval_tokens * SCORING_COST * made.settings.shape.num_parameters / rate
     assert made.closing_seconds > evaluation
+
+
+@given(minutes=st.floats(0.2, 1000), rate=st.floats(1e9, 1e13), name=st.sampled_from(CANDIDATES))
+def test_a_kill_costs_a_timed_training_minutes_at_most(minutes: float, rate: float, name: str) -> None:
+    settings = timed(minutes, rate, preset=name).settings
+    a_step = settings.config.batch_tokens * settings.shape.num_parameters / rate
+    assert settings.config.save_every * a_step <= max(BETWEEN_SAVES, a_step) * 1.001
+    assert settings.config.save_every <= STAGES["pretrain"].save_every
+    assert timed(minutes, rate, preset=name, save_every=7).settings.config.save_every == 7
 
 
 def test_what_was_asked_for_is_not_chosen() -> None:
