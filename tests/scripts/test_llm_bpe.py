@@ -45,6 +45,7 @@ def test_all_stages_in_one_command_make_the_same_run(
     assert RunFolder(tmp_path / "run").stage("finetune")["step"] == 3
 
 
+@pytest.mark.slow
 def test_a_timed_run_ends_on_time_with_the_learning_rate_decayed(
     llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str]
 ) -> None:
