@@ -101,7 +101,8 @@ def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) 
 def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path) -> Plan:
     """The plan of a stage that goes on: its own settings, and the limit asked for now if there is one."""
     settings = resumed_settings(stage, record, request, path)
-    return Plan(settings, request.limit(settings.tokens_per_step) or record.limit, record.closing_seconds)
+    limit = request.limit(settings.tokens_per_step) or record.limit
+    return Plan(settings, limit, record.closing_seconds, most_steps=record.most_steps)
 
 
 def take_up(stage: Stage, folder: RunFolder, request: Request, record: StageRecord, plan: Plan) -> Beginning:

@@ -26,6 +26,9 @@ DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
 CANDIDATES = ("nano", "micro", "small", "medium", "story", "large")  # from small to large
 TOKENS_PER_PARAMETER = 1.2  # with fewer training tokens for each parameter a smaller model does better (LOG.md)
 GPU_BATCH_TOKENS = 65_536
+REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
+REPEATED_DROPOUT = 0.2
+MOST_EPOCHS = 12  # times through a text in a timed training; more of them only made held-out text worse (LOG.md)
 EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
 SCORING_COST = 2 / 3  # of a training step for as many tokens: a forward pass alone, and windows that overlap by half
@@ -42,13 +45,17 @@ class Plan:
     settings: Settings
     limit: Limit  # as asked, or as the stage's default
     closing_seconds: float = 0.0  # of a timed training, kept free for the last evaluation and the last save
+    tokens_per_second: float = 0.0  # measured, for a timed training
+    most_steps: int | None = None  # of a timed training on a small text, which ends before its time
     notes: tuple[str, ...] = field(default=())  # what was measured and chosen, for people
 
     @property
     def training_limit(self) -> Limit:
-        """What the loop itself has: the limit less the closing."""
+        """What the loop itself has: the limit less the closing, or the steps that a small text is worth."""
         if self.limit.seconds is None:
             return self.limit
+        if self.most_steps is not None:
+            return Limit(steps=self.most_steps)
         return Limit(seconds=max(1.0, self.limit.seconds - self.closing_seconds))
 
     def with_vocabulary(self, vocab_size: int) -> "Plan":
@@ -56,22 +63,38 @@ class Plan:
         settings = replace(self.settings, shape=replace(self.settings.shape, vocab_size=vocab_size))
         return replace(self, settings=settings)
 
+    def for_text(self, tokens_per_epoch: int) -> "Plan":
+        """This plan for a text of that many tokens: what is read many times needs dropout, and in the end an end."""
+        step = self.settings.tokens_per_step
+        tokens = (self.limit.steps or 0) * step + (self.limit.seconds or 0.0) * self.tokens_per_second
+        plan = self
+        if tokens > REPEATED * tokens_per_epoch:
+            config = replace(self.settings.config, dropout=REPEATED_DROPOUT)
+            plan = replace(plan, settings=replace(self.settings, config=config))
+        if self.limit.seconds is not None and tokens > MOST_EPOCHS * tokens_per_epoch:
+            note = f"the text is small: {MOST_EPOCHS} times through it is enough, and takes less than that time"
+            steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / step)
+            plan = replace(plan, most_steps=steps, notes=(*self.notes, note))
+        return plan
+
     def to_record(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "settings": self.settings.to_record(),
             "limit": self.limit.to_record(),
             "closing_seconds": self.closing_seconds,
+            "most_steps": self.most_steps,
         }
 
     def lines(self, num_parameters: int, tokens_per_epoch: int, device: torch.device) -> list[str]:
         """The plan in words."""
         shape, config = self.settings.shape, self.settings.config
-        if self.limit.seconds is not None:
+        until_step = self.training_limit.steps
+        if until_step is not None:
+            epochs = until_step * self.settings.tokens_per_step / tokens_per_epoch
+            until = f"for {until_step:,} steps ({epochs:.1f} times through the data)"
+        elif self.limit.seconds is not None:
             until = f"for {self.limit.seconds / 60:.3g} minutes"
-        elif self.limit.steps is not None:
-            epochs = self.limit.steps * self.settings.tokens_per_step / tokens_per_epoch
-            until = f"for {self.limit.steps:,} steps ({epochs:.1f} times through the data)"
         else:
             until = f"until {config.patience} evaluations bring no improvement"
         return [
@@ -107,7 +130,7 @@ def make_plan(
         shape = asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:
         derived["batch_tokens"] = shape.context
-    closing = one_evaluation = 0.0
+    closing = one_evaluation = speed = 0.0
     if limit.seconds is not None:
         speed = tokens_per_second(shape, config, device, dtype)
         most = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
@@ -124,7 +147,7 @@ def make_plan(
     settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
     if limit.steps is not None:
         limit = request.limit(settings.tokens_per_step) or limit  # --tokens: now it is known how many a step takes
-    return Plan(settings, limit, closing, tuple(notes))
+    return Plan(settings, limit, closing, speed, notes=tuple(notes))
 
 
 def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> str:

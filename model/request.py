@@ -141,6 +141,7 @@ class StageRecord:
     settings: Settings
     limit: Limit
     closing_seconds: float
+    most_steps: int | None
     finished: bool
     summary: str  # what came of it, where it is finished
     source: str  # fingerprint of its data
@@ -158,6 +159,7 @@ class StageRecord:
                 settings=Settings.from_record(record["settings"]),
                 limit=Limit(**record["limit"]),
                 closing_seconds=float(record["closing_seconds"]),
+                most_steps=None if record["most_steps"] is None else int(record["most_steps"]),
                 finished=record["state"] == "finished",
                 summary=str(record.get("summary")),
                 source=str(record["source"]),

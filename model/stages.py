@@ -119,8 +119,10 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     else:
         begun = begin_finetuning(folder, request, device)
 
-    plan, config = begun.plan, begun.plan.settings.config
     batches, held_out = prepare(stage, folder, begun)
+    if record is None:
+        begun = replace(begun, plan=begun.plan.for_text(batches.tokens_per_epoch))
+    plan, config = begun.plan, begun.plan.settings.config
     run = build_run(begun, device)
     report = TrainingReport(folder, stage, begun.tokenizer, plan)
     if record is not None:

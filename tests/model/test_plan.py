@@ -1,7 +1,7 @@
 """Laws of the plan: what is chosen follows from the measured speed, and what is left for evaluation from the time."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -15,6 +15,8 @@ from model.plan import (
     BETWEEN_SAVES,
     CANDIDATES,
     EVALUATION_SHARE,
+    MOST_EPOCHS,
+    REPEATED,
     SCORING_COST,
     TOKENS_PER_PARAMETER,
     Plan,
@@ -167,3 +169,37 @@ def test_a_vocabulary_changes_nothing_else_of_a_plan() -> None:
     expected = asdict(made)
     del expected["settings"]["shape"]["vocab_size"]
     assert changed == expected
+
+
+def plan_of(seconds: float, speed: float) -> Plan:
+    return replace(make_steps_plan(), limit=Limit(seconds=seconds), tokens_per_second=speed)
+
+
+def make_steps_plan(steps: int = 100) -> Plan:
+    return make_plan("pretrain", Request(preset="nano", steps=steps, device="cpu", dtype="float32"), CPU)
+
+
+@given(seconds=st.floats(10, 1e4), speed=st.floats(1e2, 1e6), tokens_per_epoch=st.integers(5_000, 10**8))
+def test_a_timed_training_goes_through_its_text_only_so_often(
+    seconds: float, speed: float, tokens_per_epoch: int
+) -> None:
+    made = plan_of(seconds, speed).for_text(tokens_per_epoch)
+    epochs = seconds * speed / tokens_per_epoch
+    if epochs > MOST_EPOCHS:
+        steps = made.training_limit.steps or 0
+        assert (steps - 1) * made.settings.tokens_per_step < MOST_EPOCHS * tokens_per_epoch
+        assert steps * made.settings.tokens_per_step >= MOST_EPOCHS * tokens_per_epoch
+    else:
+        assert made.training_limit.seconds is not None
+    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
+    assert made.limit == Limit(seconds=seconds)  # what was asked for stays on record
+
+
+@given(steps=st.integers(1, 10_000), tokens_per_epoch=st.integers(5_000, 10**8))
+def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_text_repeats(
+    steps: int, tokens_per_epoch: int
+) -> None:
+    made = make_steps_plan(steps).for_text(tokens_per_epoch)
+    assert made.training_limit == Limit(steps=steps)
+    epochs = steps * made.settings.tokens_per_step / tokens_per_epoch
+    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
