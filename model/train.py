@@ -163,17 +163,19 @@ def take_step(run: Run, config: TrainConfig, multiplier: float, loss: float) -> 
 def judge(run: Run, held_out: HeldOut, config: TrainConfig, report: Report) -> None:
     """Score the held-out text; keep the weights if they are the best; note when improvement has ended.
 
+    The score before the first step is for comparison alone: weights that have not met their text are no result, even
+    where, finetuned on the very words it was pretrained on, a model would never score better again.
     Raises Diverged when the score is not a number.
     """
     bits_per_byte = evaluate(run.model, held_out, run.dtype).bits_per_byte
     if not math.isfinite(bits_per_byte):
         raise Diverged(run.step, f"held-out text takes {bits_per_byte} bits per byte")
     run.evaluated = run.step
-    if run.best is None or bits_per_byte < run.best.bits_per_byte:
+    if run.step > 0 and (run.best is None or bits_per_byte < run.best.bits_per_byte):
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in run.model.state_dict().items()}
         run.best = Best(run.step, bits_per_byte, weights)
         run.stale = 0
-    else:
+    elif run.best is not None:
         run.stale += 1
         if run.plateau is None and run.stale >= config.patience:
             run.plateau = run.step

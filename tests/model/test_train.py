@@ -275,3 +275,10 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero(step: int, progress: fl
     assert learning_rate_multiplier(step, 1.0, config) == 0
     if step >= config.warmup_steps and progress <= 1 - config.decay_share:
         assert multiplier == 1
+
+
+def test_the_weights_before_the_first_step_are_no_result() -> None:
+    run = new_run(replace(CONFIG, learning_rate=1e-9))  # as good as no training: no later score is better
+    watcher = advance(run, 8, Watcher(), replace(CONFIG, learning_rate=1e-9))
+    assert watcher.evaluations[0][0] == 0
+    assert run.best is not None and run.best.step > 0
