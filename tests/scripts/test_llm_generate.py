@@ -240,7 +240,7 @@ def test_a_tokenizer_of_another_run_is_refused_with_both_fingerprints(main, copy
 
 
 def test_ctrl_c_stops_with_status_130_and_no_traceback(main, trained, monkeypatch):
-    def interrupt(*_: object) -> int:
+    def interrupt(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("model.story.next_token", interrupt)
@@ -297,11 +297,11 @@ def test_ctrl_c_in_a_session_stops_the_story_and_not_the_session(main, trained, 
 
     real, calls = model.story.next_token, []
 
-    def interrupt_the_fourth(*arguments: object) -> int:
+    def interrupt_the_fourth(*arguments: object, end: int) -> int:
         calls.append(arguments)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, end=end)
 
     monkeypatch.setattr("model.story.next_token", interrupt_the_fourth)
     typed(monkeypatch, "the man", "the ship")
