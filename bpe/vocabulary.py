@@ -8,12 +8,13 @@ Ids: 0-255 are the bytes, then the merges in order, then the special tokens.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
 from bpe.errors import BPEError
 from bpe.files import write_json
@@ -38,11 +39,12 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         Splitter(self.pattern)
-        for new, pair in enumerate(self.merges, FIRST_MERGE_ID):
-            if min(pair) < 0 or max(pair) >= new:
-                raise BPEError(f"merge {new - FIRST_MERGE_ID} joins {pair}, but only ids 0 to {new - 1} exist by then")
-        spellings = {spelled(token) for token in self.token_bytes}
-        if len(spellings) != len(self.token_bytes):
+        for new, (first, second) in enumerate(self.merges, FIRST_MERGE_ID):
+            if not (0 <= first < new and 0 <= second < new):
+                pair, number = (first, second), new - FIRST_MERGE_ID
+                raise BPEError(f"merge {number} joins {pair}, but only ids 0 to {new - 1} exist by then")
+        spellings = set(self.spellings)
+        if len(spellings) != len(self.spellings):
             raise BPEError("two merges make the same token, so ids would be ambiguous")
         seen = set[str]()
         for token in self.special_tokens:
@@ -57,10 +59,12 @@ class Vocabulary:
     @cached_property
     def token_bytes(self) -> list[bytes]:
         """The bytes that each id stands for, special tokens left out."""
-        tokens = [bytes([byte]) for byte in range(FIRST_MERGE_ID)]
-        for first, second in self.merges:
-            tokens.append(tokens[first] + tokens[second])
-        return tokens
+        return _joined([bytes([byte]) for byte in range(FIRST_MERGE_ID)], self.merges)
+
+    @cached_property
+    def spellings(self) -> list[str]:
+        """The tokens of `token_bytes` as the file spells them."""
+        return _joined([spelled(bytes([byte])) for byte in range(FIRST_MERGE_ID)], self.merges)
 
     @property
     def special_ids(self) -> dict[str, int]:
@@ -84,7 +88,6 @@ class Vocabulary:
         write_json(path, self._as_json())
 
     def _as_json(self) -> dict[str, Any]:
-        spellings = [spelled(token) for token in self.token_bytes]
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
         split = {"type": "Split", "pattern": {"Regex": self.pattern}, "behavior": "Isolated", "invert": False}
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -106,9 +109,9 @@ class Vocabulary:
                 "fuse_unk": False,
                 "byte_fallback": False,
                 "ignore_merges": False,
-                "vocab": {spelling: id for id, spelling in enumerate(spellings)},
+                "vocab": {spelling: id for id, spelling in enumerate(self.spellings)},
                 # "first second" is read by every version of the library; pairs only by newer ones
-                "merges": [f"{spellings[first]} {spellings[second]}" for first, second in self.merges],
+                "merges": [f"{self.spellings[first]} {self.spellings[second]}" for first, second in self.merges],
             },
         }
 
@@ -131,6 +134,13 @@ class Vocabulary:
             raise BPEError(
                 f"{fspath(path)} is no tokenizer that this program can use: {error}; take one that this program trained"
             ) from error
+
+
+def _joined(tokens: list[AnyStr], merges: Iterable[Pair]) -> list[AnyStr]:
+    """The tokens for the single bytes, followed by the token that each merge makes."""
+    for first, second in merges:
+        tokens.append(tokens[first] + tokens[second])
+    return tokens
 
 
 def _from_json(content: Any) -> Vocabulary:
@@ -172,16 +182,7 @@ def _from_json(content: Any) -> Vocabulary:
     vocab = part(model, "vocab", dict)
     for byte in range(FIRST_MERGE_ID):
         require(vocab.get(spelled(bytes([byte]))) == byte, f"byte {byte} does not have the id {byte}")
-    merges: list[Pair] = []
-    for number, merge in enumerate(part(model, "merges", list)):
-        names = merge.split(" ") if isinstance(merge, str) else merge
-        sound = isinstance(names, list) and len(names) == 2 and all(isinstance(name, str) for name in names)
-        require(sound, f"merge {number} is not a pair of tokens")
-        first, second, new = vocab.get(names[0]), vocab.get(names[1]), vocab.get(names[0] + names[1])
-        known = type(first) is int and type(second) is int
-        require(known, f"merge {number} ({names[0]!r}, {names[1]!r}) names an unknown token")
-        require(new == FIRST_MERGE_ID + number, f"merge {number} has the id {new}, not {FIRST_MERGE_ID + number}")
-        merges.append((first, second))
+    merges = [_pair(number, merge, vocab) for number, merge in enumerate(part(model, "merges", list))]
 
     special: list[str] = []
     added = content.get("added_tokens") or []
@@ -193,10 +194,23 @@ def _from_json(content: Any) -> Vocabulary:
         require(token.get("special") is True and not odd, f"the added token {name!r} is not a plain special token")
         special.append(name)
     vocabulary = Vocabulary(tuple(merges), pattern, tuple(special))
-    known_ids = {spelled(token): id for id, token in enumerate(vocabulary.token_bytes)} | vocabulary.special_ids
+    known_ids = {spelling: id for id, spelling in enumerate(vocabulary.spellings)} | vocabulary.special_ids
     strange = next((name for name, id in vocab.items() if known_ids.get(name) != id), None)
     require(strange is None, f"its token {strange!r} is neither a byte, nor a merge, nor a special token")
     return vocabulary
+
+
+def _pair(number: int, merge: Any, vocab: dict[str, Any]) -> Pair:
+    """The ids that a merge of the file joins. There are thousands: nothing is put into words before it is needed."""
+    names = merge.split(" ") if isinstance(merge, str) else merge
+    if not isinstance(names, list) or [*map(type, names)] != [str, str]:
+        raise BPEError(f"merge {number} is not a pair of tokens")
+    first, second, new = vocab.get(names[0]), vocab.get(names[1]), vocab.get(names[0] + names[1])
+    if type(first) is not int or type(second) is not int:
+        raise BPEError(f"merge {number} ({names[0]!r}, {names[1]!r}) names an unknown token")
+    if new != FIRST_MERGE_ID + number:
+        raise BPEError(f"merge {number} has the id {new}, not {FIRST_MERGE_ID + number}")
+    return first, second
 
 
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
