@@ -2,18 +2,25 @@
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
+import tiktoken
+import tokenizers as hugging_face
 from hypothesis import reject
 from hypothesis import strategies as st
 
+from bpe import PATTERNS as NAMED
 from bpe import BPEError, Tokenizer
+from bpe.merging import merge_by_definition
+from bpe.split import Splitter
 
 WORDS = ["the", "The", " the", " then", "n't", "'S", "'ſ", "aaa", "aaaa", " ", "  ", "\n", "\r\n", "\t", "12345", "x1"]
 WORDS += ["é", "e\u0301", " naïve", "—", "...", "?!", "½", "㎏", "\x00", "\u2028"]
 WORDS += ["你好", "ปลา", "עברית", "नमस्ते", "👩\u200d🚀"]
 PATTERNS = ["qwen2", "gpt2", "gpt4", r"\p{L}+|\d", r"[^\s]+|\s", r"(a+)(?=b)|t", r"x*"]  # the last three leave gaps
+GAPLESS = {r"\p{L}+|\d": r"\p{L}+|\d|[^\p{L}\d]+"}  # tiktoken drops what a pattern does not match
 SPECIAL = ["<|end|>", "<|end|>>", "the end", "<|é|>", "aaa the"]
 
 
@@ -79,3 +86,39 @@ def edited(tmp_path: Path) -> Callable[[Callable[[dict], object]], Path]:
         return path
 
     return edit
+
+
+@pytest.fixture
+def as_hugging_face(tmp_path: Path) -> Callable[[Tokenizer], hugging_face.Tokenizer]:
+    """A function that gives the `tokenizers` library's tokenizer for one of ours, by way of a file."""
+
+    def convert(tok: Tokenizer) -> hugging_face.Tokenizer:
+        tok.save(tmp_path / "tokenizer.json")
+        return hugging_face.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+
+    return convert
+
+
+@pytest.fixture
+def as_tiktoken() -> Callable[[Tokenizer], tiktoken.Encoding]:
+    """A function that gives tiktoken's tokenizer for one of ours."""
+
+    def convert(tok: Tokenizer) -> tiktoken.Encoding:
+        ranks = {token: id for id, token in enumerate(tok.token_bytes)}
+        pattern = tok.pattern if tok.pattern in NAMED.values() else GAPLESS[tok.pattern]
+        return tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens=tok.special_tokens)
+
+    return convert
+
+
+@pytest.fixture
+def by_definition() -> Callable[[Tokenizer, str], list[int]]:
+    """A function that gives the ids of a text by the definition: its pieces, each merged by the slow rule."""
+
+    def encode(tok: Tokenizer, text: str) -> list[int]:
+        new_ids = {pair: id for id, pair in enumerate(tok.merges, 256)}
+        pieces = list(Splitter(tok.pattern).pieces(text))
+        ids = {piece: merge_by_definition(piece.encode(), new_ids) for piece in set(pieces)}
+        return list(chain.from_iterable(map(ids.__getitem__, pieces)))
+
+    return encode

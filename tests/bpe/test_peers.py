@@ -10,25 +10,10 @@ from pathlib import Path
 
 import pytest
 import rustbpe
-import tiktoken
-import tokenizers as hugging_face
 from hypothesis import given, settings
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from bpe import PATTERNS, Tokenizer
-
-GAPLESS = {r"\p{L}+|\d": r"\p{L}+|\d|[^\p{L}\d]+"}  # tiktoken drops what a pattern does not match
-
-
-def as_hugging_face(tok: Tokenizer, folder: Path) -> hugging_face.Tokenizer:
-    tok.save(folder / "tokenizer.json")
-    return hugging_face.Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def as_tiktoken(tok: Tokenizer) -> tiktoken.Encoding:
-    ranks = {token: id for id, token in enumerate(tok.token_bytes)}
-    pattern = tok.pattern if tok.pattern in PATTERNS.values() else GAPLESS[tok.pattern]
-    return tiktoken.Encoding("ours", pat_str=pattern, mergeable_ranks=ranks, special_tokens=tok.special_tokens)
+from bpe import Tokenizer
 
 
 def as_transformers(tok: Tokenizer, folder: Path) -> PreTrainedTokenizerFast:
@@ -37,8 +22,8 @@ def as_transformers(tok: Tokenizer, folder: Path) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def test_hugging_face_gives_the_same_ids_and_text(trained, assigned_text, tmp_path):
-    theirs = as_hugging_face(trained, tmp_path)
+def test_hugging_face_gives_the_same_ids_and_text(trained, assigned_text, as_hugging_face):
+    theirs = as_hugging_face(trained)
     assert theirs.get_vocab_size() == trained.vocab_size
 
     @settings(max_examples=300)
@@ -51,11 +36,11 @@ def test_hugging_face_gives_the_same_ids_and_text(trained, assigned_text, tmp_pa
     law()
 
 
-def test_hugging_face_finds_the_same_special_tokens_with_any_small_tokenizer(tokenizers, corpus_text, tmp_path):
+def test_hugging_face_finds_the_same_special_tokens_with_any_small_tokenizer(tokenizers, corpus_text, as_hugging_face):
     @settings(max_examples=50)
     @given(tokenizers, corpus_text)
     def law(tok, text):
-        theirs = as_hugging_face(tok, tmp_path)
+        theirs = as_hugging_face(tok)
         assert theirs.encode(text).ids == tok.encode(text, allow_special=True)
         theirs.encode_special_tokens = True
         assert theirs.encode(text).ids == tok.encode(text)
@@ -63,8 +48,8 @@ def test_hugging_face_finds_the_same_special_tokens_with_any_small_tokenizer(tok
     law()
 
 
-def test_what_hugging_face_saves_again_is_the_same_tokenizer(trained, tmp_path):
-    as_hugging_face(trained, tmp_path).save(str(tmp_path / "again.json"))
+def test_what_hugging_face_saves_again_is_the_same_tokenizer(trained, as_hugging_face, tmp_path):
+    as_hugging_face(trained).save(str(tmp_path / "again.json"))
     assert Tokenizer.load(tmp_path / "again.json") == trained
 
 
@@ -91,7 +76,7 @@ def test_what_transformers_saves_again_is_the_same_tokenizer(trained, tmp_path):
     assert Tokenizer.load(tmp_path / "again" / "tokenizer.json") == trained
 
 
-def test_tiktoken_gives_the_same_ids_and_bytes(trained, assigned_text):
+def test_tiktoken_gives_the_same_ids_and_bytes(trained, assigned_text, as_tiktoken):
     theirs = as_tiktoken(trained)
 
     @settings(max_examples=300)
@@ -108,10 +93,10 @@ def test_tiktoken_gives_the_same_ids_and_bytes(trained, assigned_text):
 @pytest.mark.parametrize(
     "text", ["e\u0301", "cafe\u0301 noir", "a\u0301'\u0301s", "\u0301", " \u0301x", "ﬁ Å \u2126 가 각"]
 )
-def test_nothing_is_normalised(text, trained, tmp_path):
+def test_nothing_is_normalised(text, trained, as_hugging_face, tmp_path):
     """Qwen2's own tokenizer would make é of e and its accent: the folder must not be taken for one."""
     ids = trained.encode(text)
-    assert as_hugging_face(trained, tmp_path).encode(text).ids == ids
+    assert as_hugging_face(trained).encode(text).ids == ids
     assert as_transformers(trained, tmp_path)(text)["input_ids"] == ids
     assert trained.decode(ids) == text
 
@@ -144,8 +129,10 @@ def texts_of(corpora: Path, which: str) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["mini", "raw", "tinystories", "writingprompts", "books"])
-def test_every_text_of_the_corpora_has_the_same_ids_everywhere(which, corpora, book_tokenizer, tmp_path):
-    rust, tik = as_hugging_face(book_tokenizer, tmp_path), as_tiktoken(book_tokenizer)
+def test_every_text_of_the_corpora_has_the_same_ids_everywhere(
+    which, corpora, book_tokenizer, as_hugging_face, as_tiktoken, tmp_path
+):
+    rust, tik = as_hugging_face(book_tokenizer), as_tiktoken(book_tokenizer)
     auto = as_transformers(book_tokenizer, tmp_path)
     rust.encode_special_tokens = True
     for text in texts_of(corpora, which):
