@@ -6,7 +6,7 @@ Of all pairs in the piece, the one learned first (the lowest new id) is merged, 
 left that merges. `merge_by_definition` says it so; `merge_piece` gives the same ids in n log n steps for n bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
@@ -16,10 +16,15 @@ from bpe.pairs import BOUNDARY, Pair, merged
 def merge_by_definition(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
     """The definition: look for the earliest merge, apply it everywhere, begin again. Slow on purpose."""
     ids = list(piece)
-    while pairs := [pair for pair in pairwise(ids) if pair in new_ids]:
-        pair = min(pairs, key=lambda pair: new_ids[pair])
+    while pair := earliest_merge(ids, new_ids):
         ids = merged(ids, pair, new_ids[pair])
     return ids
+
+
+def earliest_merge(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> Pair | None:
+    """Of all pairs in a piece the one that was learned first; None when there is none that merges."""
+    pairs = [pair for pair in pairwise(ids) if pair in new_ids]
+    return min(pairs, key=lambda pair: new_ids[pair], default=None)
 
 
 def merge_piece(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
