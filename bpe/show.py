@@ -3,6 +3,8 @@
 In: a tokenizer and a text.  Out: lines for a terminal (colours) or for anything else (brackets).
 """
 
+from collections.abc import Iterable, Sequence
+
 from bpe.tokenizer import Tokenizer
 
 BACKGROUNDS = (153, 223, 157, 219, 229)  # of the terminal's 256 colours: light ones, under black letters
@@ -11,29 +13,44 @@ BACKGROUNDS = (153, 223, 157, 219, 229)  # of the terminal's 256 colours: light 
 def shown_tokens(tok: Tokenizer, text: str, *, colour: bool) -> str:
     """The text cut into its tokens, each line followed by the ids of its tokens, and last a line of counts.
 
-    A token within a character is shown as its bytes, <e2>; a line end as ⏎. With `colour`, neighbouring tokens have
-    different backgrounds and their ids the same ones; without, each token stands in brackets.
+    A line end is shown as ⏎ and ends the line; `tokens_in_a_row` says how tokens are shown.
     """
-    lines: list[list[tuple[str, int]]] = [[]]
+    lines: list[list[int]] = [[]]
     ids = tok.encode(text)
     for id in ids:
-        token = tok.decode_bytes([id])
-        lines[-1].append((_visible(token), id))
-        if token.endswith(b"\n"):
+        lines[-1].append(id)
+        if tok.decode_bytes([id]).endswith(b"\n"):
             lines.append([])
-    shown = [half for line in lines if line for half in _line(line, colour)]
+    shown: list[str] = []
+    for line in filter(None, lines):
+        tokens = [tok.decode_bytes([id]) for id in line]
+        shown += [tokens_in_a_row(tokens, colour=colour), "  " + ids_in_a_row(line, colour=colour)]
     size = len(text.encode())
     ratio = f", {size / len(ids):.2f} bytes a token" if ids else ""
     return "\n".join([*shown, f"{len(ids):,} tokens, {size:,} bytes{ratio}"])
 
 
-def _line(tokens: list[tuple[str, int]], colour: bool) -> tuple[str, str]:
-    """One line of tokens and the line of their ids."""
-    if not colour:
-        return "".join(f"[{token}]" for token, _ in tokens), "  " + " ".join(str(id) for _, id in tokens)
-    paints = [f"\x1b[30;48;5;{BACKGROUNDS[place % len(BACKGROUNDS)]}m{{}}\x1b[0m" for place in range(len(tokens))]
-    painted = "".join(paint.format(token) for paint, (token, _) in zip(paints, tokens, strict=True))
-    return painted, "  " + " ".join(paint.format(id) for paint, (_, id) in zip(paints, tokens, strict=True))
+def tokens_in_a_row(tokens: Sequence[bytes], *, colour: bool, width: int = 0) -> str:
+    """Tokens side by side; filled up with blanks to `width` columns.
+
+    A token within a character is shown as its bytes, <e2>. With `colour`, neighbours have different backgrounds;
+    without, each token stands in brackets.
+    """
+    shown = [_visible(token) if colour else f"[{_visible(token)}]" for token in tokens]
+    blanks = " " * (width - sum(map(len, shown)))
+    return "".join(_painted(shown) if colour else shown) + blanks
+
+
+def ids_in_a_row(ids: Iterable[int], *, colour: bool) -> str:
+    """Ids with blanks between; with `colour`, each on the background that `tokens_in_a_row` gives its token."""
+    shown = map(str, ids)
+    return " ".join(_painted(shown) if colour else shown)
+
+
+def _painted(texts: Iterable[str]) -> list[str]:
+    """Each text on a background of its own, black on light."""
+    count = len(BACKGROUNDS)
+    return [f"\x1b[30;48;5;{BACKGROUNDS[place % count]}m{text}\x1b[0m" for place, text in enumerate(texts)]
 
 
 def _visible(token: bytes) -> str:

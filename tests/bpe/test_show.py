@@ -1,7 +1,9 @@
-"""The command that shows how a text is cut into tokens."""
+"""The command that shows how a text is cut into tokens, how a word is built, and how merges are learned."""
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ import bpe.__main__ as command
 from bpe import Tokenizer
 from bpe.show import shown_tokens
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = "the then é\t👩\nthe\n\nend"
 
 
@@ -66,11 +69,25 @@ def test_the_run_is_the_one_named_else_story_else_the_newest(tmp_path, monkeypat
         (["\udcff", "--run", "run"], "lone surrogate"),
         ([], "--help lists the options"),
         (["the", "--ru", "run"], "--help lists the options"),
+        (["--explain", "\udcff", "--run", "run"], "lone surrogate (U+DCFF) at position 0"),
+        (["--explain", "the"], "no run here has a tokenizer"),
+        (["the", "--explain", "the"], "not allowed with"),
+        (["--train", "ok.txt", "--explain", "the"], "not allowed with"),
+        (["the", "--train", "ok.txt"], "not allowed with"),
+        (["--train", "ok.txt", "--run", "run"], "leave out --run"),
+        (["the", "--run", "run", "--merges", "3"], "--merges goes with --train"),
+        (["--train", "ok.txt", "--merges", "0"], "ask for 1 or more"),
+        (["--train", "ok.txt", "--merges", "x"], "invalid int value"),
+        (["--train", "nowhere.txt"], "cannot read nowhere.txt: No such file"),
+        (["--train", "run"], "cannot read run: "),
+        (["--train", "latin-1.txt"], "cannot read latin-1.txt: at byte 3 it is not UTF-8"),
     ],
 )
 def test_what_the_user_can_put_right_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "run", 257)
+    Path("ok.txt").write_text("the the")
+    Path("latin-1.txt").write_bytes(b"caf\xe9 au lait")
     assert command.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -82,9 +99,40 @@ def test_what_the_user_can_put_right_is_one_line_and_status_2(arguments, message
 @pytest.mark.parametrize(
     ("terminal", "no_colour", "coloured"), [(True, "", True), (True, "1", False), (False, "", False)]
 )
-def test_colour_is_for_terminals_whose_user_allows_it(terminal, no_colour, coloured, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("way", [["the", "--run", "."], ["--explain", "the", "--run", "."], ["--train", "text.txt"]])
+def test_colour_is_for_terminals_whose_user_allows_it(
+    way, terminal, no_colour, coloured, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     save(tmp_path, 257)
+    Path("text.txt").write_text("the the")
     monkeypatch.setenv("NO_COLOR", no_colour)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    assert command.main(["the", "--run", str(tmp_path)]) == 0
+    assert command.main(way) == 0
     assert ("\x1b[" in capsys.readouterr().out) == coloured
+
+
+def test_a_word_is_explained_with_the_runs_own_merges(tmp_path, capsys):
+    save(tmp_path, 258)
+    assert command.main(["--run", str(tmp_path), "--explain", "the"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["      2    257  [t][he]  [the]", "  ids: 257"]
+
+
+def test_the_number_of_merges_shown_is_the_one_asked_for(tmp_path, monkeypatch, capsys):
+    def numbers(*arguments):
+        assert command.main(["--train", "text.txt", *arguments]) == 0
+        return [int(line.split()[0]) for line in capsys.readouterr().out.splitlines() if " -> " in line]
+
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("The keeper kept the keys of the three cheese cellars beneath the sheep fold. " * 2)
+    assert numbers() == [*range(1, 21)]
+    assert numbers("--merges", "3") == [1, 2, 3]
+
+
+def test_a_text_to_learn_from_may_come_from_stdin_with_any_line_ends():
+    def shown(text):
+        command = [sys.executable, "-m", "bpe", "--train", "-"]
+        return subprocess.run(command, input=text, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+
+    assert shown(b"\xef\xbb\xbfthe\r\nthe\r\n") == shown(b"the\nthe\n")
+    assert "[h][e] -> [he]" in shown(b"the\nthe\n")
