@@ -4,26 +4,25 @@ In: a Vocabulary, and text or ids.  Out: ids, or text; always the text that went
 """
 
 import codecs
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from os import PathLike
 
 import numpy as np
-import numpy.typing as npt
 import regex
 
+from bpe.block_encoder import Ids
+from bpe.cuts import LONG
+from bpe.encoder import Encoder
 from bpe.errors import BPEError
-from bpe.merging import merge_piece
 from bpe.pairs import Pair
+from bpe.rows import Rows
 from bpe.split import Splitter
 from bpe.trainer import BPETrainer
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
 from bpe.words import naming_lone_surrogates
 
-Ids = npt.NDArray[np.uint16 | np.uint32]
-
-CACHED_PIECES = 1 << 17  # of at most CACHED_LENGTH characters: some 30 MB when full
-CACHED_LENGTH = 64
+DECODED_AT_ONCE = 1 << 16  # ids: their bytes fit a core's cache
 
 
 class Tokenizer:
@@ -38,9 +37,8 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._splitter = Splitter(vocabulary.pattern)
-        self._ids = _IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
-        self._bytes = [*vocabulary.token_bytes, *map(str.encode, vocabulary.special_tokens)]
+        self._encoder = Encoder(vocabulary)
+        self._bytes = Rows(np.dtype(np.uint8), [*vocabulary.token_bytes, *map(str.encode, vocabulary.special_tokens)])
         longest_first = sorted(vocabulary.special_tokens, key=len, reverse=True)
         self._special = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
 
@@ -58,7 +56,7 @@ class Tokenizer:
         """Learn a vocabulary of `vocab_size` ids (bytes, merges and special tokens together) from `texts`.
 
         texts: read once, as a stream; only the counts of their words are kept. pattern: "qwen2", "gpt2", "gpt4" or a
-        regular expression. workers: processes that count words (None: one for each core); the result is the same.
+        regular expression. workers: threads that count words (None: one for each core); the result is the same.
         Raises BPEError when `vocab_size` is too small for bytes and special tokens, or larger than the texts support;
         with `shrink` the vocabulary is then as large as they do support.
         """
@@ -84,28 +82,37 @@ class Tokenizer:
         Raises BPEError naming the position of a lone surrogate.
         """
         with naming_lone_surrogates(text):
-            return list(self._iterate_ids(text, allow_special))
+            if len(text) >= LONG:
+                ids: list[int] = self.encode_to_array(text, allow_special=allow_special).tolist()
+                return ids
+            ids = []
+            for part in self._parts(text) if allow_special else [text]:
+                ids += [part] if isinstance(part, int) else self._encoder.plain(part)
+            return ids
 
-    def encode_to_array(self, text: str, *, allow_special: bool = False) -> Ids:
-        """What `encode` gives, as an array of `dtype`; holds little more than the array, however long the text."""
+    def encode_to_array(self, text: str, *, allow_special: bool = False, workers: int | None = 1) -> Ids:
+        """What `encode` gives, as an array of `dtype`; takes little more memory than the array, however long the text.
+
+        workers: threads; None: one for each core. The ids are the same.
+        """
+        workers = workers or os.cpu_count() or 1
         with naming_lone_surrogates(text):
-            return np.fromiter(self._iterate_ids(text, allow_special), dtype=self.dtype)
+            if not allow_special:
+                return self._encoder.encode(text, workers)
+            parts = [
+                np.array([part], self.dtype) if isinstance(part, int) else self._encoder.encode(part, workers)
+                for part in self._parts(text)
+            ]
+            return np.concatenate(parts)
 
-    def _iterate_ids(self, text: str, allow_special: bool) -> Iterator[int]:
-        parts = self._parts(text) if allow_special else [self._ids_of_plain(text)]
-        return chain.from_iterable(chain.from_iterable(parts))
-
-    def _ids_of_plain(self, text: str) -> Iterator[Sequence[int]]:
-        return map(self._ids.__getitem__, self._splitter.pieces(text))
-
-    def _parts(self, text: str) -> Iterator[Iterable[Sequence[int]]]:
-        """Plain stretches and special tokens in turn: the leftmost, of those the longest."""
+    def _parts(self, text: str) -> Iterator[str | int]:
+        """Plain stretches of text and ids of special tokens in turn: of these the leftmost, of those the longest."""
         special_ids, end = self.special_tokens, 0
         for match in self._special.finditer(text) if self._special else ():
-            yield self._ids_of_plain(text[end : match.start()])
-            yield [[special_ids[match.group()]]]
+            yield text[end : match.start()]
+            yield special_ids[match.group()]
             end = match.end()
-        yield self._ids_of_plain(text[end:])
+        yield text[end:]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, special tokens as their text; bytes that are no UTF-8 become U+FFFD.
@@ -116,14 +123,16 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of ids. Raises BPEError for an id that the vocabulary does not have."""
-        listed = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-        if listed and (min(listed) < 0 or max(listed) >= self.vocab_size):
-            strange = next(id for id in listed if not 0 <= id < self.vocab_size)
+        array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+        strange = array[(array < 0) | (array >= self.vocab_size)]
+        if len(strange):
             raise BPEError(
-                f"id {strange} is not in this vocabulary, whose ids end at {self.vocab_size - 1}; "
+                f"id {strange[0]} is not in this vocabulary, whose ids end at {self.vocab_size - 1}; "
                 "the ids were made by another tokenizer"
             )
-        return b"".join(map(self._bytes.__getitem__, listed))
+        starts = range(0, len(array), DECODED_AT_ONCE)
+        blocks = (array[start : start + DECODED_AT_ONCE].astype(np.int64) for start in starts)
+        return b"".join(self._bytes.joined(block).tobytes() for block in blocks)
 
     def stream(self) -> "StreamDecoder":
         """A decoder that takes ids one at a time."""
@@ -162,7 +171,7 @@ class Tokenizer:
     @property
     def dtype(self) -> np.dtype[np.uint16 | np.uint32]:
         """The smallest unsigned integers that hold every id: uint16, or uint32 for more than 65,536 ids."""
-        return np.dtype(np.uint16) if self.vocab_size <= 1 << 16 else np.dtype(np.uint32)
+        return self._encoder.dtype
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a tokenizer.json that `tokenizers` and `transformers` read. Raises FileError."""
@@ -200,19 +209,3 @@ class StreamDecoder:
     def finish(self) -> str:
         """What is left when no more ids come: U+FFFD if they ended within a character."""
         return self._decoder.decode(b"", final=True)
-
-
-class _IdsOfPieces(dict[str, tuple[int, ...]]):
-    """The ids of pieces of text, each worked out when first asked for; as a dict, it answers without running Python."""
-
-    def __init__(self, new_ids: dict[Pair, int]) -> None:
-        super().__init__()
-        self.new_ids = new_ids
-
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        ids = tuple(merge_piece(piece.encode(), self.new_ids))
-        if len(piece) <= CACHED_LENGTH:
-            if len(self) >= CACHED_PIECES:
-                self.clear()
-            self[piece] = ids
-        return ids

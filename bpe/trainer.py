@@ -28,7 +28,7 @@ class BPETrainer:
     pattern: str = "qwen2"  # see bpe.split
     special_tokens: Sequence[str] = ()
     counting: type[Pairs] = IndexedPairs
-    workers: int | None = 1  # processes that count words; None: one for each core
+    workers: int | None = 1  # threads that count words; None: one for each core
 
     def train(self, texts: Iterable[str]) -> Vocabulary:
         """The vocabulary of `texts`, which are read once, one at a time. Raises BPEError for a lone surrogate."""

@@ -2,41 +2,86 @@
 
 In: texts, one at a time, and how to split them.  Out: every distinct word as bytes, with how often it occurs.
 
-A small corpus is counted here; beyond that, worker processes (bpe/workers.py) share the work.
+Short texts are counted piece by piece, which is the definition. Of long ones, blocks of stretches between certain cuts
+are counted (bpe/stretches.py), and each distinct stretch is split into its words at the end, once.
 """
 
 import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import cycle
-from typing import Any
 
+import numpy as np
+
+from bpe.cuts import LONG, Cuts, cuts_of, is_one_piece
 from bpe.errors import BPEError
 from bpe.progress import progress_bar
 from bpe.split import Splitter
-from bpe.workers import Worker
-
-COUNTED_HERE = 1 << 24  # characters, a second or two of work; for less, starting workers would not pay
+from bpe.stretches import CAPACITY, Stretches
+from bpe.threads import in_threads
 
 
 def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = None) -> dict[bytes, int]:
     """How often each word (piece of the split) occurs in `texts`, of which one at a time is held in memory.
 
-    workers: processes that share the work on a large corpus, None for one per core; the counts are the same.
-    Raises BPEError for a text with a lone surrogate.
+    workers: threads, None for one per core; the counts are the same. Raises BPEError for a text with a lone surrogate.
     """
-    workers = workers or os.cpu_count() or 1
-    counts = Counter[str]()
-    counted = 0
-    stream = _checked(texts)
-    for text in stream:
-        counts.update(splitter.pieces(text))
-        counted += len(text)
-        if workers > 1 and counted >= COUNTED_HERE:
-            for part in _counts_of_workers(stream, splitter.source, workers):
-                counts.update(part)
-    return {word.encode(): times for word, times in counts.items()}
+    words = Counter[str]()
+    cuts = cuts_of(splitter.source)
+    if cuts is None:
+        for text in _checked(texts):
+            words.update(splitter.pieces(text))
+        return {word.encode(): times for word, times in words.items()}
+
+    def blocks() -> Iterator[bytes]:
+        for text in _checked(texts):
+            if len(text) < LONG:
+                words.update(splitter.pieces(text))
+            else:
+                yield from cuts.blocks(text)
+
+    counters = [_StretchCounter(cuts) for _ in range(workers or os.cpu_count() or 1)]
+    for full in in_threads([counter.count for counter in counters], blocks()):
+        _add_words(words, full, splitter)
+    for counter in counters:
+        _add_words(words, counter.counts(), splitter)
+    return {word.encode(): times for word, times in words.items()}
+
+
+class _StretchCounter:
+    """Counts the stretches of blocks."""
+
+    def __init__(self, cuts: Cuts) -> None:
+        self._cuts = cuts
+        self._forget()
+
+    def _forget(self) -> None:
+        self._stretches = Stretches()
+        self._times = np.zeros(0, np.int64)
+
+    def count(self, block: bytes) -> dict[bytes, int]:
+        """Count one more block. Out: the counts so far, if there are so many that they are given up here; else none."""
+        numbers = self._stretches.numbers(block, self._cuts.places(block))
+        times = np.bincount(numbers, minlength=len(self._stretches.known))
+        times[: len(self._times)] += self._times
+        self._times = times
+        if self._stretches.size <= CAPACITY:
+            return {}
+        counts = self.counts()
+        self._forget()
+        return counts
+
+    def counts(self) -> dict[bytes, int]:
+        """How often each stretch occurred."""
+        return dict(zip(self._stretches.known[1:], self._times[1:].tolist(), strict=True))
+
+
+def _add_words(words: Counter[str], stretches: dict[bytes, int], splitter: Splitter) -> None:
+    """Count the words of stretches."""
+    for stretch, times in stretches.items():
+        text = stretch.decode()
+        for word in [text] if is_one_piece(stretch) else splitter.pieces(text):
+            words[word] += times
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
@@ -60,26 +105,3 @@ def naming_lone_surrogates(text: str) -> Iterator[None]:
             f"the text has a lone surrogate (U+{ord(text[position]):04X}) at position {position}, and UTF-8 has no "
             'bytes for it; replace it first, as text.encode("utf-8", "replace").decode() does'
         ) from None
-
-
-def _counts_of_workers(texts: Iterator[str], pattern: str, workers: int) -> Iterator[Counter[str]]:
-    """The counts of each of `workers` processes, which take the texts in turn."""
-    with contextlib.ExitStack() as stack:
-        team = [stack.enter_context(Worker(count_pieces)) for _ in range(workers)]
-        for worker in team:
-            worker.send(pattern)
-        for worker, text in zip(cycle(team), texts, strict=False):  # a busy worker's full pipe makes this wait
-            worker.send(text)
-        for worker in team:
-            worker.send_no_more()
-        for worker in team:
-            yield worker.receive()
-
-
-def count_pieces(messages: Iterator[Any]) -> Iterator[Counter[str]]:
-    """A worker's work. In: a split pattern, then texts.  Out, at their end: how often each piece occurs in them."""
-    splitter = Splitter(next(messages))
-    counts = Counter[str]()
-    for text in messages:
-        counts.update(splitter.pieces(text))
-    yield counts

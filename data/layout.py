@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bpe import Tokenizer
-from bpe.tokenizer import Ids
+from bpe.block_encoder import Ids
 from data.errors import DataError
 
 END = "<|endoftext|>"

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe import Tokenizer
+from bpe.block_encoder import Ids
 from bpe.files import atomic_write, sha256_of, write_json
 from bpe.progress import progress_bar
-from bpe.tokenizer import Ids
 from data.documents import Split
 from data.encoding import Encoded, Example, encoded
 from data.errors import DataError
@@ -179,7 +179,7 @@ def write_token_files(
     """Encode a stream of documents, or of pairs, into a token file for each split, and open them.
 
     source: the fingerprint of the text, to know it again by. splits: examples of another split are left out; evaluation
-    needs no training text. workers: processes that encode; None: one for each core.
+    needs no training text. workers: threads that encode; None: one for each core.
     A few examples are in memory at a time, and 24 bytes for each. Whatever goes wrong, files of before are unchanged.
     Raises DataError when a split has no text, FileError when the files cannot be written, BPEError for a text that is
     not Unicode.

@@ -1,0 +1,46 @@
+"""The ids of whole blocks of text at once.
+
+In: blocks of text as UTF-8.  Out: the ids of each.
+
+    block ── cuts ──> stretches ── table ──> numbers ── ids of each number ──> ids
+                                     │
+                                     └─ new ones: split pattern, merges
+
+Python does nothing for a single stretch but when it is met for the first time.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bpe.cuts import Cuts
+from bpe.rows import Rows
+from bpe.stretches import CAPACITY, Stretches
+
+Ids = npt.NDArray[np.uint16 | np.uint32]
+
+
+class BlockEncoder:
+    """Encodes blocks that end at certain cuts.
+
+    ids_of: the ids of one stretch as UTF-8, by the definition: split into pieces, each piece merged.
+    """
+
+    def __init__(
+        self, cuts: Cuts, ids_of: Callable[[bytes], Sequence[int]], dtype: np.dtype[np.uint16 | np.uint32]
+    ) -> None:
+        self._cuts, self._ids_of, self._dtype = cuts, ids_of, dtype
+        self._forget()
+
+    def _forget(self) -> None:
+        self._stretches = Stretches()
+        self._ids = Rows(self._dtype, rows=[()])  # of each stretch, at its number
+
+    def encode(self, block: bytes) -> Ids:
+        """The ids of a block."""
+        if self._stretches.size > CAPACITY:
+            self._forget()
+        numbers = self._stretches.numbers(block, self._cuts.places(block))
+        self._ids.extend(map(self._ids_of, self._stretches.known[len(self._ids) :]))
+        return self._ids.joined(numbers)

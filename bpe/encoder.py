@@ -1,0 +1,74 @@
+"""Text without special tokens -> ids.
+
+In: a vocabulary, and text.  Out: the ids.
+
+`Encoder.plain` is the definition, word for word: split, then merge each piece. `Encoder.encode` gives the same ids, and
+for long text in blocks (bpe/block_encoder.py), where the split pattern allows it.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+
+from bpe.block_encoder import BlockEncoder, Ids
+from bpe.cuts import LONG, cuts_of, is_one_piece
+from bpe.merging import merge_piece
+from bpe.pairs import Pair
+from bpe.split import Splitter
+from bpe.threads import in_threads
+from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
+
+CACHED_PIECES = 1 << 18  # of at most CACHED_LENGTH characters: some 60 MB when full
+CACHED_LENGTH = 64
+
+
+class Encoder:
+    """Encodes text in which no special token is looked for."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.dtype: np.dtype[np.uint16 | np.uint32] = np.dtype(np.uint16 if vocabulary.size <= 1 << 16 else np.uint32)
+        self._splitter = Splitter(vocabulary.pattern)
+        self._ids = _IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
+        self._cuts = cuts_of(vocabulary.pattern)
+        self._idle: list[BlockEncoder] = []  # they know the stretches that they have met
+
+    def plain(self, text: str) -> Iterator[int]:
+        """The ids, by the definition."""
+        return chain.from_iterable(map(self._ids.__getitem__, self._splitter.pieces(text)))
+
+    def encode(self, text: str, workers: int = 1) -> Ids:
+        """The ids, fast. workers: threads. Raises UnicodeEncodeError for a lone surrogate."""
+        if self._cuts is None or len(text) < LONG:
+            return np.fromiter(self.plain(text), self.dtype)
+        encoders = [self._an_encoder() for _ in range(workers)]
+        parts = list(in_threads([encoder.encode for encoder in encoders], self._cuts.blocks(text)))
+        self._idle += encoders  # not those of a call that was broken off
+        return np.concatenate(parts)
+
+    def _an_encoder(self) -> BlockEncoder:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            assert self._cuts is not None
+            return BlockEncoder(self._cuts, self._ids_of_stretch, self.dtype)
+
+    def _ids_of_stretch(self, stretch: bytes) -> "tuple[int, ...] | list[int]":
+        text = stretch.decode()
+        return self._ids[text] if is_one_piece(stretch) else list(self.plain(text))
+
+
+class _IdsOfPieces(dict[str, tuple[int, ...]]):
+    """The ids of pieces of text, each worked out when first asked for; as a dict, it answers without running Python."""
+
+    def __init__(self, new_ids: dict[Pair, int]) -> None:
+        super().__init__()
+        self.new_ids = new_ids
+
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        ids = tuple(merge_piece(piece.encode(), self.new_ids))
+        if len(piece) <= CACHED_LENGTH:
+            if len(self) >= CACHED_PIECES:
+                self.clear()
+            self[piece] = ids
+        return ids

@@ -1,0 +1,93 @@
+"""Rows of different lengths, and their joining in any order: the ids of each stretch of text, the bytes of each token.
+
+In: rows of small numbers, numbered as they come.  Out: the rows of any numbers, one after the other in one array.
+
+To copy each row by itself would take Python's time for every one. Instead NumPy writes the first eight bytes of all
+rows, in their order, each where it belongs: what a shorter row wrote too much is overwritten by the rows after it. (LZ4
+copies so, "wildly", too.) Longer rows' second, third and fourth eight bytes are written before.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+WORD = 8  # bytes
+WORDS = 4  # of a row that are written together with those of other rows; what is longer, and rare, is copied by itself
+
+Numbers = npt.NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class GrowingArray(Generic[Scalar]):
+    """An array to append to: room is doubled when it runs out, so that n values take n steps in all."""
+
+    def __init__(self, values: npt.NDArray[Scalar]) -> None:
+        self._size = 0
+        self._room = np.zeros(WORD, values.dtype)
+        self.extend(values)
+
+    @property
+    def values(self) -> npt.NDArray[Scalar]:
+        """What was put in: a view that is good until more is."""
+        return self._room[: self._size]
+
+    @property
+    def words(self) -> npt.NDArray[np.uint64]:
+        """Eight bytes of memory from each byte of the values on; the last ones reach beyond the values."""
+        return words_from_each_byte(self._room)
+
+    def extend(self, values: npt.ArrayLike) -> None:
+        """Append values."""
+        added = np.asarray(values, self._room.dtype)
+        size = self._size + len(added)
+        if size + WORD > len(self._room):
+            self._room = np.concatenate([self.values, np.zeros(2 * size + WORD - self._size, self._room.dtype)])
+        self._room[self._size : size] = added
+        self._size = size
+
+
+class Rows(Generic[Scalar]):
+    """Rows of numbers of one dtype (of 1, 2, 4 or 8 bytes)."""
+
+    def __init__(self, dtype: np.dtype[Scalar], rows: Iterable[Sequence[int]] = ()) -> None:
+        self._items = GrowingArray(np.zeros(0, dtype))
+        self._ends = GrowingArray(np.zeros(1, np.int64))  # row n is items[ends[n] : ends[n + 1]]
+        self.extend(rows)
+
+    def __len__(self) -> int:
+        return len(self._ends.values) - 1
+
+    def extend(self, rows: Iterable[Sequence[int]]) -> None:
+        """Append rows; they get the next numbers, the very first 0."""
+        rows = list(rows)
+        self._items.extend(np.fromiter(chain.from_iterable(rows), self._items.values.dtype))
+        self._ends.extend(self._ends.values[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64))
+
+    def joined(self, numbers: Numbers) -> npt.NDArray[Scalar]:
+        """The rows of these numbers, one after the other. Raises IndexError for a number that no row has."""
+        ends, items = self._ends.values, self._items.values
+        sources = ends[numbers]
+        lengths = ends[numbers + 1] - sources
+        stops = np.cumsum(lengths)
+        places = stops - lengths
+        total = int(stops[-1]) if len(stops) else 0
+        joined = np.empty(total + WORD, items.dtype)
+
+        for row in np.flatnonzero(lengths > WORDS * WORD // items.itemsize).tolist():
+            source, place, length = sources[row], places[row], lengths[row]
+            joined[place : place + length] = items[source : source + length]
+        found, written = self._items.words, words_from_each_byte(joined)
+        lengths, sources, places = (column * items.itemsize for column in (lengths, sources, places))
+        for word in reversed(range(WORD, WORDS * WORD, WORD)):
+            longer = np.flatnonzero(lengths > word)
+            written[places[longer] + word] = found[sources[longer] + word]
+        written[places] = found[sources]
+        return joined[:total]
+
+
+def words_from_each_byte(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
+    """The memory of an array as overlapping 64-bit integers: one from each byte on, but for the last seven."""
+    return np.ndarray(max(0, array.nbytes - WORD + 1), np.uint64, array.data, strides=(1,))

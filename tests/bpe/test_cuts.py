@@ -1,0 +1,96 @@
+"""Certain cuts: what a split pattern gives for each stretch is what it gives for the whole text."""
+
+from itertools import pairwise, product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bpe.cuts
+from bpe.cuts import cuts_of, is_one_piece
+from bpe.split import PATTERNS, Splitter
+
+# One or two characters of every class that the patterns or the cuts tell apart.
+ALPHABET = ["s", "T", "7", "'", "!", " ", "\n", "\r", "\t", "\x00", "é", "\u0301", "\u00a0", "ſ", "٣", "—"]
+
+
+def stretches(pattern, text):
+    utf8 = text.encode()
+    places = [0, *cuts_of(PATTERNS[pattern]).places(utf8).tolist(), len(utf8)]
+    return [utf8[start:stop] for start, stop in pairwise(places) if stop > start]
+
+
+def assert_stretches_give_the_pieces(pattern, text):
+    splitter = Splitter(pattern)
+    pieces = list(splitter.pieces(text))
+    assert [piece for stretch in stretches(pattern, text) for piece in splitter.pieces(stretch.decode())] == pieces
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_stretches_of_every_short_text_give_its_pieces(pattern):
+    for letters in product(ALPHABET, repeat=3):
+        assert_stretches_give_the_pieces(pattern, "".join(letters))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_stretches_of_every_text_of_five_classes_give_its_pieces(pattern):
+    for letters in product("sT7'! \n\r\t", repeat=5):
+        assert_stretches_give_the_pieces(pattern, "".join(letters))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_stretches_of_any_text_give_its_pieces(pattern, corpus_text, any_text):
+    @given(st.one_of(corpus_text, any_text, st.text(st.sampled_from(ALPHABET), max_size=30)))
+    def law(text):
+        assert_stretches_give_the_pieces(pattern, text)
+
+    law()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_plain_english_is_cut_into_stretches_of_a_word_or_a_mark(pattern):
+    assert stretches(pattern, 'She said: "No!" and left 12.') == [
+        *(b"She", b" said", b":", b' "No', b'!"', b" and", b" left"),
+        *([b" 1", b"2", b"."] if pattern == "qwen2" else [b" 12", b"."]),
+    ]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_is_said_to_be_one_piece_is(pattern, corpus_text):
+    @given(st.one_of(corpus_text, st.from_regex(r"\A[ ']?[a-zA-Z]*\Z")))
+    def law(text):
+        if is_one_piece(text.encode()):
+            assert list(Splitter(pattern).pieces(text)) == [text]
+
+    law()
+    assert is_one_piece(b" word")
+    assert not is_one_piece(b"'ve") and not is_one_piece(b"  word") and not is_one_piece("été".encode())
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 18])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_blocks_are_the_text_and_end_at_certain_cuts(pattern, size, monkeypatch, corpus_text):
+    monkeypatch.setattr(bpe.cuts, "BLOCK", size)
+
+    @given(corpus_text)
+    def law(text):
+        cuts = cuts_of(PATTERNS[pattern])
+        blocks = list(cuts.blocks(text))
+        assert b"".join(blocks) == text.encode()
+        assert all(blocks)
+        ends, place = set(cuts.places(text.encode()).tolist()), 0
+        for block in blocks[:-1]:
+            place += len(block)
+            assert place in ends
+
+    law()
+
+
+def test_a_text_without_certain_cuts_is_one_block(monkeypatch):
+    monkeypatch.setattr(bpe.cuts, "BLOCK", 4)
+    assert list(cuts_of(PATTERNS["qwen2"]).blocks("你好" * 10)) == [("你好" * 10).encode()]
+
+
+def test_a_pattern_of_the_users_own_has_no_certain_cuts():
+    assert cuts_of(r"\p{L}+") is None

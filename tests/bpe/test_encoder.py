@@ -1,0 +1,76 @@
+"""Encoding in blocks: held to the definition, however the text is cut and whoever encodes which part."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bpe.block_encoder
+import bpe.cuts
+import bpe.encoder
+from bpe import Tokenizer
+from bpe.block_encoder import BlockEncoder
+
+
+@pytest.fixture
+def blocks_always(monkeypatch):
+    """Blocks of a few bytes, for texts of any length."""
+    monkeypatch.setattr(bpe.encoder, "LONG", 1)
+    monkeypatch.setattr(bpe.cuts, "BLOCK", 9)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_blocks_give_the_ids_of_the_definition(workers, trained, corpus_text, any_text, blocks_always):
+    @given(st.one_of(corpus_text, any_text))
+    def law(text):
+        ids = trained.encode_to_array(text, workers=workers)
+        assert ids.tolist() == list(trained._encoder.plain(text))
+        assert ids.dtype == trained.dtype
+
+    law()
+
+
+def test_a_full_encoder_forgets_and_goes_on(monkeypatch, trained, corpus_text, blocks_always):
+    monkeypatch.setattr(bpe.block_encoder, "CAPACITY", 20)
+
+    @given(corpus_text)
+    def law(text):
+        assert trained.encode_to_array(text).tolist() == list(trained._encoder.plain(text))
+
+    law()
+
+
+def test_a_known_stretch_is_not_worked_out_again(blocks_always):
+    tok = Tokenizer.train(["the then the then"], vocab_size=258)
+    tok.encode_to_array("the then, naïve 12 \n\n" * 3)
+    tok._encoder._ids.clear()
+    tok._encoder._ids.new_ids = {}
+    assert tok.decode(tok.encode_to_array("then, the\n")) == "then, the\n"
+    assert (
+        tok.encode_to_array(" then,").tolist()
+        == tok.encode_to_array(" then, naïve")[: -len(" naïve".encode())].tolist()
+    )
+
+
+def test_a_call_that_is_broken_off_leaves_no_half_taught_encoder_behind(monkeypatch, blocks_always, trained):
+    text = "the then 'S 12345 naïve " * 5
+    expected = list(trained._encoder.plain(text))
+    fresh = Tokenizer(trained.vocabulary)
+
+    def interrupted(self, block):
+        self._stretches.numbers(block, self._cuts.places(block))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockEncoder, "encode", interrupted)
+        if fresh._encoder._cuts is not None:
+            with pytest.raises(KeyboardInterrupt):
+                fresh.encode_to_array(text)
+    assert fresh.encode_to_array(text).tolist() == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_long_text_is_a_list_of_the_same_ids(workers, trained):
+    text = 'The keeper\'s lamp went out -- "again", she said.\n\n' * 200
+    assert len(text) > bpe.cuts.LONG
+    assert trained.encode(text) == trained.encode_to_array(text, workers=workers).tolist()
+    assert trained.encode(text) == list(trained._encoder.plain(text))
