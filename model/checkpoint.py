@@ -1,8 +1,8 @@
 """A training that survives being killed: everything it is made of, in one file.
 
 In: a run.  Out: resume.pt, from which the same run goes on with the same bits (on the CPU; GPUs add in varying order).
-The file is whole in itself: latest and best weights, optimizer, position, random states. It is written atomically and
-read with weights_only=True, so nothing in it is ever executed.
+The file is whole in itself: latest, averaged and best weights, optimizer, position, random states. It is written
+atomically and read with weights_only=True, so nothing in it is ever executed.
 """
 
 import time
@@ -15,7 +15,7 @@ from bpe.files import atomic_write
 from model.errors import ModelError
 from model.train import Best, Run
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path: Path, run: Run) -> None:
@@ -28,6 +28,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
         "stale": run.stale,
         "seconds": run.seconds,
         "model": run.model.state_dict(),
+        "average": run.average.weights,
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
         "random": torch.get_rng_state(),
@@ -55,6 +56,7 @@ def load_checkpoint(path: Path, run: Run) -> None:
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ValueError(f"not a checkpoint of format {FORMAT}")
         run.model.load_state_dict(state["model"])
+        run.average.load_state_dict(state["average"])
         run.optimizer.load_state_dict(state["optimizer"])
         run.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])

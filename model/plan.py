@@ -31,7 +31,8 @@ REPEATED_DROPOUT = 0.2
 MOST_EPOCHS = 12  # times through a text in a timed training; more of them only made held-out text worse (LOG.md)
 EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
-SCORING_COST = 2 / 3  # of a training step for as many tokens: a forward pass alone, and windows that overlap by half
+# of a training step for as many tokens: a forward pass alone, windows that overlap by half, latest and averaged weights
+SCORING_COST = 2 * 2 / 3
 SAVING_SECONDS = 3.0  # the last save and the plot
 BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
 MEASURED_STEPS = 3

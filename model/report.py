@@ -26,7 +26,7 @@ from model.plot import plot_losses
 from model.run import RunFolder
 from model.settings import Stage
 from model.story import generate
-from model.train import Run
+from model.train import Run, Scores
 
 SAMPLE_PROMPT = "A man in a sinking ship"
 SAMPLE_TOKENS = 80
@@ -97,7 +97,7 @@ class TrainingReport:
         if run.step % LOG_EVERY == 0:
             self._log(run, loss=round(loss, 5), grad_norm=round(grad_norm, 4), multiplier=round(multiplier, 5))
 
-    def evaluated(self, run: Run, bits_per_byte: float) -> None:
+    def evaluated(self, run: Run, scores: Scores) -> None:
         """Say how held-out text fares, show a sample, and keep the weights where they are the best so far."""
         self.bar.set_description_str(f"{self.stage}: {self._status(run)}")
         best = run.best is not None and run.best.step == run.step
@@ -105,10 +105,13 @@ class TrainingReport:
             generate(run.model, self.tokenizer, SAMPLE_PROMPT, max_tokens=SAMPLE_TOKENS, seed=0, stage=self.stage)
         )
         sample = " ".join(sample.split())
-        self._log(run, bits_per_byte=round(bits_per_byte, 5), sample=sample)
+        figures = {"latest": scores.latest, "averaged": scores.averaged, "bits_per_byte": scores.best}
+        rounded = {name: round(figure, 5) for name, figure in figures.items() if figure is not None}
+        self._log(run, **rounded, sample=sample)
         self._write_samples()
+        averaged = "" if scores.best == scores.latest else f", averaged; latest weights {scores.latest:.4f}"
         mark = " (best)" if best else ""
-        self.say(f"step {run.step:,}  {self._status(run)}  held-out {bits_per_byte:.4f} bits per byte{mark}")
+        self.say(f"step {run.step:,}  {self._status(run)}  held-out {scores.best:.4f} bits per byte{averaged}{mark}")
         self.say(f"    {sample}")
         if best:
             self.save_best(run)

@@ -4,6 +4,7 @@ In: a run (model, optimizer, position), batches, settings.  Out: the same run, f
 are the report's; which data and which tokens count is the batches'. A stage is these few lines with other numbers.
 """
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from data.batches import Batch, HeldOut, TrainingBatches
+from model.averaging import Average
 from model.build import LanguageModel
 from model.errors import ModelError
 from model.evaluate import evaluate
@@ -29,6 +31,19 @@ class Diverged(ModelError):
         super().__init__(
             f"step {step} diverged: {sign}; the last good state is kept, run again with a lower --lr and --restart"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Held-out bits per byte of the two sets of weights that a training has."""
+
+    latest: float
+    averaged: float | None  # before the first step there is nothing to average
+
+    @property
+    def best(self) -> float:
+        """Of the better set, which is the one to keep."""
+        return self.latest if self.averaged is None else min(self.latest, self.averaged)
 
 
 @dataclass
@@ -55,10 +70,12 @@ class Run:
     stale: int = 0  # evaluations since the best one
     earlier_seconds: float = 0.0  # spent on this stage before this process took it over
     scaler: torch.amp.GradScaler = field(init=False)  # keeps float16's small gradients above zero, else idle
+    average: Average = field(init=False)  # of the weights, over the last part of the training
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.average = Average(self.model)
 
     @property
     def seconds(self) -> float:
@@ -81,8 +98,8 @@ class Report(Protocol):
     def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
         """A step was taken. loss: nats per scored token, mean over the step."""
 
-    def evaluated(self, run: Run, bits_per_byte: float) -> None:
-        """Held-out text was scored; `run.best` is up to date."""
+    def evaluated(self, run: Run, scores: Scores) -> None:
+        """Held-out text was scored; `run.best` is up to date, and the model has its better weights, for this call."""
 
     def checkpoint(self, run: Run) -> None:
         """The run is at a step to which a stopped training may return."""
@@ -104,6 +121,7 @@ def train(
         loss = accumulate_gradients(run, batches.of_step(run.step))
         grad_norm = take_step(run, config, multiplier, loss)
         run.step += 1
+        run.average.include(run.model, run.step)
         report.stepped(run, loss, grad_norm, multiplier)
     if progress >= 1.0 and run.evaluated < run.step:
         judge(run, held_out, config, report)
@@ -161,16 +179,33 @@ def take_step(run: Run, config: TrainConfig, multiplier: float, loss: float) -> 
 
 
 def judge(run: Run, held_out: HeldOut, config: TrainConfig, report: Report) -> None:
-    """Score the held-out text; keep the weights if they are the best; note when improvement has ended.
+    """Score the held-out text with the latest and the averaged weights; keep the better ones if they are the best.
 
     The score before the first step is for comparison alone: weights that have not met their text are no result, even
     where, finetuned on the very words it was pretrained on, a model would never score better again.
-    Raises Diverged when the score is not a number.
+    Raises Diverged when a score is not a number.
     """
+    scores = Scores(score(run, held_out), averaged=None)
+    if run.step > 0:
+        with run.average.in_place_of_latest(run.model):
+            scores = Scores(scores.latest, score(run, held_out))
+    run.evaluated = run.step
+    better = scores.averaged is not None and scores.averaged < scores.latest
+    with run.average.in_place_of_latest(run.model) if better else contextlib.nullcontext():
+        keep_the_best(run, scores.best, config)
+        report.evaluated(run, scores)
+
+
+def score(run: Run, held_out: HeldOut) -> float:
+    """Bits per byte of the model as it is. Raises Diverged when that is not a number."""
     bits_per_byte = evaluate(run.model, held_out, run.dtype).bits_per_byte
     if not math.isfinite(bits_per_byte):
         raise Diverged(run.step, f"held-out text takes {bits_per_byte} bits per byte")
-    run.evaluated = run.step
+    return bits_per_byte
+
+
+def keep_the_best(run: Run, bits_per_byte: float, config: TrainConfig) -> None:
+    """Keep the model's weights, which have that score, if they are the best; note when improvement has ended."""
     if run.step > 0 and (run.best is None or bits_per_byte < run.best.bits_per_byte):
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in run.model.state_dict().items()}
         run.best = Best(run.step, bits_per_byte, weights)
@@ -179,4 +214,3 @@ def judge(run: Run, held_out: HeldOut, config: TrainConfig, report: Report) -> N
         run.stale += 1
         if run.plateau is None and run.stale >= config.patience:
             run.plateau = run.step
-    report.evaluated(run, bits_per_byte)

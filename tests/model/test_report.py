@@ -24,7 +24,7 @@ from model.report import METRICS, PLOT, RESUME, SAMPLES, TrainingReport, read_me
 from model.request import Settings
 from model.run import RunFolder
 from model.settings import STAGES, Limit
-from model.train import Best, Run
+from model.train import Best, Run, Scores
 
 CONFIG = STAGES["pretrain"]
 
@@ -49,7 +49,7 @@ def evaluate(report: TrainingReport, run: Run, step: int, bits_per_byte: float) 
     if run.best is None or bits_per_byte < run.best.bits_per_byte:
         weights = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
         run.best = Best(step, bits_per_byte, weights)
-    report.evaluated(run, bits_per_byte)
+    report.evaluated(run, Scores(latest=bits_per_byte + 0.1, averaged=bits_per_byte))
 
 
 def test_every_evaluation_leaves_a_figure_and_a_sample_and_the_best_one_a_model(
@@ -64,6 +64,7 @@ def test_every_evaluation_leaves_a_figure_and_a_sample_and_the_best_one_a_model(
         evaluate(report, run, 40, 2.5)
     entries = read_metrics(report.metrics)
     assert [(entry["step"], entry["bits_per_byte"]) for entry in entries] == [(0, 3.0), (20, 3.5), (40, 2.5)]
+    assert [(entry["latest"], entry["averaged"]) for entry in entries] == [(3.1, 3.0), (3.6, 3.5), (2.6, 2.5)]
     samples = (report.path / SAMPLES).read_text(encoding="utf-8").strip().split("\n\n")
     assert samples == [
         f"step {e['step']}, {e['bits_per_byte']:.4f} bits per byte\n{e['sample']}".strip() for e in entries

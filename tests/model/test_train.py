@@ -19,7 +19,7 @@ from model.config import ModelConfig
 from model.errors import ModelError
 from model.optimizer import Optimizer, learning_rate_multiplier, parameter_groups
 from model.settings import STAGES, Limit, TrainConfig
-from model.train import Diverged, Run, accumulate_gradients, judge, take_step, train
+from model.train import Diverged, Run, Scores, accumulate_gradients, judge, score, take_step, train
 
 CPU = torch.device("cpu")
 SHAPE = ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2, kv_heads=1, hidden=24, head_size=8)
@@ -86,7 +86,8 @@ class Watcher:
         self.path, self.stop_at = path, stop_at
         self.steps: list[int] = []
         self.losses: list[float] = []
-        self.evaluations: list[tuple[int, float]] = []
+        self.evaluations: list[tuple[int, Scores]] = []
+        self.judged: list[dict[str, torch.Tensor]] = []  # the weights that the model had then
 
     def wants_stop(self) -> bool:
         return self.stop_at is not None and len(self.steps) >= self.stop_at
@@ -95,8 +96,9 @@ class Watcher:
         self.steps.append(run.step)
         self.losses.append(loss)
 
-    def evaluated(self, run: Run, bits_per_byte: float) -> None:
-        self.evaluations.append((run.step, bits_per_byte))
+    def evaluated(self, run: Run, scores: Scores) -> None:
+        self.evaluations.append((run.step, scores))
+        self.judged.append({name: tensor.clone() for name, tensor in run.model.state_dict().items()})
 
     def checkpoint(self, run: Run) -> None:
         if self.path is not None:
@@ -115,6 +117,8 @@ def gradients(run: Run) -> list[torch.Tensor]:
 def assert_same_state(left: Run, right: Run) -> None:
     for (name, one), (_, other) in zip(left.model.state_dict().items(), right.model.state_dict().items(), strict=True):
         assert torch.equal(one, other), name
+    for name, tensor in left.average.weights.items():
+        assert torch.equal(tensor, right.average.weights[name]), name
     for one, other in zip(left.optimizer.state_dict(), right.optimizer.state_dict(), strict=True):
         assert str(one) == str(other)
 
@@ -154,7 +158,33 @@ def test_training_learns_the_rule_and_keeps_the_best_weights() -> None:
     watcher = advance(run, 150, Watcher())
     assert watcher.losses[-1] < 0.5 * watcher.losses[0]
     assert run.best is not None
-    assert (run.best.step, run.best.bits_per_byte) == min(watcher.evaluations, key=lambda entry: entry[1])
+    scores = [(step, scores.best) for step, scores in watcher.evaluations]
+    assert (run.best.step, run.best.bits_per_byte) == min(scores, key=lambda entry: entry[1])
+
+
+def test_latest_and_averaged_weights_are_scored_and_the_better_ones_kept() -> None:
+    run = new_run()
+    config = replace(CONFIG, eval_every=1, learning_rate=0.05)
+    watcher = advance(run, 20, Watcher(), config)
+    first, *later = (scores for _, scores in watcher.evaluations)
+    assert first.averaged is None
+    assert {scores.best for scores in later} & {scores.averaged for scores in later}
+    assert {scores.best for scores in later} & {scores.latest for scores in later}
+    for scores, weights in zip(later, watcher.judged[1:], strict=True):
+        judged = new_run()
+        judged.model.load_state_dict(weights)
+        assert score(judged, HeldOut()) == scores.best == min(scores.latest, scores.averaged)  # type: ignore
+    assert run.best is not None
+    best = watcher.judged[run.best.step]
+    assert all(torch.equal(tensor, best[name]) for name, tensor in run.best.weights.items())
+
+
+def test_an_evaluation_changes_neither_latest_nor_averaged_weights() -> None:
+    run, untouched = new_run(), new_run()
+    for one in (run, untouched):
+        advance(one, 9, Watcher(), replace(CONFIG, learning_rate=0.05))
+    judge(run, HeldOut(), CONFIG, Watcher())  # type: ignore[arg-type]
+    assert_same_state(run, untouched)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])

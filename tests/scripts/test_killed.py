@@ -64,10 +64,10 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(tmp_path: 
 
 
 def assert_same_bits(one: Path, other: Path) -> None:
-    """Best weights and latest weights, tensor by tensor."""
-    best = (load_file(folder / "model.safetensors") for folder in (one, other))
-    latest = (torch.load(folder / "resume.pt", weights_only=True)["model"] for folder in (one, other))
-    for left, right in (tuple(best), tuple(latest)):
+    """Best, latest and averaged weights, tensor by tensor."""
+    best = tuple(load_file(folder / "model.safetensors") for folder in (one, other))
+    state, other_state = (torch.load(folder / "resume.pt", weights_only=True) for folder in (one, other))
+    for left, right in (best, (state["model"], other_state["model"]), (state["average"], other_state["average"])):
         assert left.keys() == right.keys()
         for name, tensor in left.items():
             assert torch.equal(tensor, right[name]), name
