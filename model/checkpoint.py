@@ -1,8 +1,8 @@
 """A training that survives being killed: everything it is made of, in one file.
 
 In: a run.  Out: resume.pt, from which the same run goes on with the same bits (on the CPU; GPUs add in varying order).
-The file is whole in itself: latest, averaged and best weights, optimizer, position, random states. It is written
-atomically and read with weights_only=True, so nothing in it is ever executed.
+The file is whole in itself: latest, averaged and best weights, optimizer, position; chance follows from seed and step.
+It is written atomically and read with weights_only=True, so nothing in it is ever executed.
 """
 
 import time
@@ -31,8 +31,6 @@ def save_checkpoint(path: Path, run: Run) -> None:
         "average": run.average.weights,
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
         "best": None if run.best is None else (run.best.step, run.best.bits_per_byte, run.best.weights),
     }
     with atomic_write(path, binary=True) as file:
@@ -59,9 +57,6 @@ def load_checkpoint(path: Path, run: Run) -> None:
         run.average.load_state_dict(state["average"])
         run.optimizer.load_state_dict(state["optimizer"])
         run.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
-        if run.device.type == "cuda" and state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"], run.device)
         run.best = None if state["best"] is None else Best(*state["best"])
         run.step, run.evaluated = state["step"], state["evaluated"]
         run.plateau, run.stale = state["plateau"], state["stale"]

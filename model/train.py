@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -118,6 +119,7 @@ def train(
         if run.step % config.save_every == 0:
             report.checkpoint(run)
         multiplier = learning_rate_multiplier(run.step, progress, config)
+        seed_dropout(config.seed, run.step)
         loss = accumulate_gradients(run, batches.of_step(run.step))
         grad_norm = take_step(run, config, multiplier, loss)
         run.step += 1
@@ -126,6 +128,11 @@ def train(
     if progress >= 1.0 and run.evaluated < run.step:
         judge(run, held_out, config, report)
     report.checkpoint(run)
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Make what is dropped a pure function of (seed, step), as the batch is, so that going on needs no random state."""
+    torch.manual_seed(int(np.random.default_rng((seed, step)).integers(2**63)))
 
 
 def accumulate_gradients(run: Run, step: Batch) -> float:

@@ -19,7 +19,7 @@ from model.config import ModelConfig
 from model.errors import ModelError
 from model.optimizer import Optimizer, learning_rate_multiplier, parameter_groups
 from model.settings import STAGES, Limit, TrainConfig
-from model.train import Diverged, Run, Scores, accumulate_gradients, judge, score, take_step, train
+from model.train import Diverged, Run, Scores, accumulate_gradients, judge, score, seed_dropout, take_step, train
 
 CPU = torch.device("cpu")
 SHAPE = ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2, kv_heads=1, hidden=24, head_size=8)
@@ -203,6 +203,14 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path: Path, 
     assert before.losses + after.losses == expected.losses
     assert before.evaluations + after.evaluations == expected.evaluations
     assert straight.best is not None and resumed.best is not None and straight.best.step == resumed.best.step
+
+
+def test_every_step_drops_something_else_and_another_seed_other_things() -> None:
+    drawn = set()
+    for seed, step in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        seed_dropout(seed, step)
+        drawn.add(tuple(torch.rand(4).tolist()))
+    assert len(drawn) == 4
 
 
 def test_a_finished_training_given_more_steps_goes_on_from_its_weights(tmp_path: Path) -> None:
