@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +28,7 @@ def atomic_write(path: str | os.PathLike[str], *, binary: bool = False) -> Itera
     Raises FileError when the system refuses (no space, no permission, a folder in the way).
     """
     path = Path(path)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") if binary else temporary.open("x", encoding="utf-8", newline="\n") as file:
