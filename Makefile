@@ -37,6 +37,7 @@ check: .venv/ready-dev
 	$(BIN)/python -m pytest -m "not slow"
 
 bench: .venv/ready-dev
+	$(BIN)/python -m benchmarks.bpe --texts $(BOOKS)
 	$(BIN)/python -m benchmarks.prepare --texts $(BOOKS)
 	$(BIN)/python -m benchmarks.throughput
 

@@ -1,0 +1,188 @@
+"""Our tokenizer beside the field's: rustbpe, Hugging Face tokenizers, bpeasy, tiktoken.
+
+    python -m benchmarks.bpe --texts PATH... [--repeats 3] [--json]
+
+In: texts, as for LLM-BPE.py.  Out: a table of medians, and ratios of our time to a peer's in the same round.
+
+Each measurement runs in a process of its own (benchmarks/bpe_tasks.py). A round measures every library once, one after
+the other, so that a machine that is slower for a while is slower for all of them; a ratio is the median of the rounds'
+ratios. Where libraries must agree (merges with rustbpe, ids with tiktoken and tokenizers), that they do is checked.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.bpe_tasks import Measured, Task
+from bpe import Tokenizer
+from bpe.command import CommandParser, run_command, show
+from bpe.errors import UserError
+from bpe.progress import progress_bar
+from data.documents import read_texts
+from data.layout import SPECIAL_TOKENS
+
+MB = 1_000_000
+VOCAB_SIZE = 16_384
+ONE_THREAD = "1 thread"  # as a peer: our own library
+START = "import time; start = time.perf_counter(); from bpe import Tokenizer; Tokenizer.load({!r}); "
+START += "print(time.perf_counter() - start)"
+
+
+class Disagreement(UserError):
+    """Two libraries that must agree do not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One line of the table, measured on so many bytes: our seconds and a peer's."""
+
+    what: str
+    peer: str
+    num_bytes: int
+    ours: float
+    theirs: float
+    ratio: float  # ours to theirs, below 1 where we are faster
+
+    def row(self) -> str:
+        """As a line of the table."""
+        rates = "".join(
+            f"{self.num_bytes / seconds / MB:>9.1f}" if self.num_bytes else " " * 9
+            for seconds in (self.ours, self.theirs)
+        )
+        return f"{self.what:38}{self.peer:12}{self.ours:>10.4g}{self.theirs:>10.4g}{rates}{self.ratio:>8.2f}\n"
+
+
+HEADER = f"{'':38}{'peer':12}{'ours s':>10}{'theirs s':>10}{'MB/s':>9}{'theirs':>9}{'ratio':>8}\n"
+
+
+def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparison]:
+    """Every comparison that there is text enough for, as it is measured. Raises Disagreement."""
+    text = folder / "text"
+    total = _write(text, texts)
+    tokenizer = folder / "tokenizer.json"
+    with text.open(encoding="utf-8", newline="") as file:
+        beginning = file.read(100 * MB)
+    tok = Tokenizer.train(
+        [beginning], vocab_size=VOCAB_SIZE, special_tokens=SPECIAL_TOKENS, pattern="gpt4", shrink=True
+    )
+    tok.save(tokenizer)
+    del beginning
+
+    def rounds(
+        what: str, num_bytes: int, threads: int, peers: Sequence[str], vocab_size: int = 0, most: int = 99
+    ) -> Iterator[Comparison]:
+        base = {"task": what.split()[0], "text": str(text), "num_bytes": num_bytes, "threads": threads}
+        base |= {"vocab_size": vocab_size, "tokenizer": str(tokenizer)}
+        at_hand = [peer for peer in peers if peer == ONE_THREAD or find_spec(peer)]
+        name = f"{what}, {num_bytes / MB:.3g} MB, {threads} thread{'s' * (threads > 1)}"
+        if num_bytes <= total:
+            yield from _compare(name, base, at_hand, min(repeats, most))
+
+    main = min(100 * MB, total)  # the size that most is measured on
+    trainers = ["rustbpe", "tokenizers", "bpeasy"]
+    yield from rounds("train 12,288", 1_200_000, 1, trainers, 12_288)  # no pair is left that occurs twice soon after
+    yield from rounds("train 16,384", 10 * MB, 1, trainers, VOCAB_SIZE)
+    yield from rounds("train 16,384", main, 1, trainers, VOCAB_SIZE)
+    yield from rounds("train 16,384", main, 2, trainers, VOCAB_SIZE)
+    yield from rounds("train 4,096", main, 1, ["rustbpe"], 4_096)
+    yield from rounds("train 32,768", main, 1, ["rustbpe"], 32_768)
+    yield from rounds("train 16,384", total, 1, ["rustbpe"], VOCAB_SIZE)
+    yield from rounds("encode", main, 1, ["tiktoken"])
+    yield from rounds("encode", main, 2, ["tiktoken", ONE_THREAD])
+    yield from rounds("encode", main, 1, ["tokenizers"], most=1)  # half a minute a run
+    for megabytes in (1, 2, 5, 10, 20):
+        yield from rounds("encode", megabytes * MB, 1, ["tiktoken", "tokenizers"] if megabytes == 1 else ["tiktoken"])
+    yield from rounds("decode", main, 1, ["tiktoken"])
+    yield from rounds("short prompt of 20 words", min(MB, total), 1, ["tiktoken"])
+    started = statistics.median(_seconds_to_start(tokenizer) for _ in range(5))
+    yield Comparison(what="import bpe, load 16,384 tokens", peer="", num_bytes=0, ours=started, theirs=0, ratio=0)
+
+
+def _write(file: Path, texts: list[Path]) -> int:
+    """Write the texts into one file; return how many bytes they are."""
+    with file.open("w", encoding="utf-8", newline="") as out:
+        for document in read_texts(texts):
+            out.write(document.text + "\n\n")
+    return file.stat().st_size
+
+
+def _compare(what: str, base: dict[str, object], peers: Sequence[str], repeats: int) -> Iterator[Comparison]:
+    """Rounds of ours and all peers' on one task."""
+    measured: dict[str, list[Measured]] = {who: [] for who in ("ours", *peers)}
+    with progress_bar(total=repeats * len(measured), description=what, unit="run", leave=False) as bar:
+        for _ in range(repeats):
+            for who, results in measured.items():
+                results.append(_measured(base | ({"who": "ours", "threads": 1} if who == ONE_THREAD else {"who": who})))
+                bar.update()
+    agree = {"train": ["rustbpe"], "encode": ["tiktoken", "tokenizers"], "decode": ["tiktoken"], "short": ["tiktoken"]}
+    digests = {result.digest for who in ("ours", *agree[str(base["task"])]) for result in measured.get(who, [])}
+    if len(digests) > 1:
+        raise Disagreement(f"{what}: not all libraries give the same; this is a bug of one of them, please report it")
+    num_bytes = 0 if base["task"] == "short" else int(str(base["num_bytes"]))
+    states = ("cold", "warm") if base["task"] == "encode" else ("",)
+    for place, state in enumerate(states):
+        for peer in peers:
+            pairs = [
+                (ours.seconds[place], theirs.seconds[place])
+                for ours, theirs in zip(measured["ours"], measured[peer], strict=True)
+            ]
+            yield Comparison(
+                what=f"{what} {state}".strip(),
+                peer=peer,
+                num_bytes=num_bytes,
+                ours=statistics.median(ours for ours, _ in pairs),
+                theirs=statistics.median(theirs for _, theirs in pairs),
+                ratio=statistics.median(ours / theirs for ours, theirs in pairs),
+            )
+
+
+def _measured(task: dict[str, object]) -> Measured:
+    """Measure in a process of its own."""
+    threads = str(task["threads"])
+    environment = os.environ | {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": str(threads != "1").lower()}
+    command = [sys.executable, "-m", "benchmarks.bpe_tasks", json.dumps(vars(Task(**task)))]  # type: ignore[arg-type]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    return Measured(**json.loads(done.stdout))
+
+
+def _seconds_to_start(tokenizer: Path) -> float:
+    """Of importing `bpe` and loading a tokenizer, in a fresh interpreter."""
+    command = [sys.executable, "-c", START.format(str(tokenizer))]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def parser() -> CommandParser:
+    """The options."""
+    parser = CommandParser(
+        "python -m benchmarks.bpe", "Our tokenizer beside the field's.", "  python -m benchmarks.bpe --texts $BOOKS\n"
+    )
+    parser.add_argument("--texts", nargs="+", type=Path, required=True, help="folders, files or archives of plain text")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds of each measurement (default 3)")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each comparison")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print. Raises a UserError for what the user can put right."""
+    if not args.json:
+        show(HEADER)
+    with tempfile.TemporaryDirectory() as folder:
+        for comparison in compared(args.texts, args.repeats, Path(folder)):
+            show(json.dumps(asdict(comparison)) + "\n" if args.json else comparison.row())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run_command("benchmarks.bpe", lambda: run(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
