@@ -21,6 +21,7 @@ from torch import Tensor
 from bpe import Tokenizer
 from data.clean import normalise
 from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, body_start, max_header, prompt_tokens
+from model.ending import ENDINGS, Closing, Ending
 from model.errors import ConfigError, ModelError
 from model.language_model import LanguageModel
 from model.sampling import Sampling, next_token
@@ -36,6 +37,7 @@ def generate(
     prompt: str,
     *,
     max_tokens: int = MAX_TOKENS,
+    ending: Ending = ENDINGS[0],
     temperature: float = Sampling().temperature,
     top_k: int = Sampling().top_k,
     top_p: float = Sampling().top_p,
@@ -49,7 +51,9 @@ def generate(
     >>> for piece in generate(model, tok, "A man in a sinking ship", seed=1): print(piece, end="")  # doctest: +SKIP
     """
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty)
-    return iter(Story(model, tok, prompt, sampling=sampling, max_tokens=max_tokens, seed=seed, stage=stage))
+    return iter(
+        Story(model, tok, prompt, sampling=sampling, max_tokens=max_tokens, ending=ending, seed=seed, stage=stage)
+    )
 
 
 class Story:
@@ -58,8 +62,10 @@ class Story:
     prompt: cleaned as the training texts were; special tokens in it are plain text. Empty: a story of the model's own
     choosing. Of a prompt longer than half the context a finetuned model is given the beginning, of one longer than
     the context a pretrained model sees the end: `prompt_cut`.
-    max_tokens: the story's, the prompt's and the end token not counted. Where the context is full the oldest text of
-    the story leaves it, and the prompt stays (data/layout.py).
+    so_far: text of the story that is there already and is gone on with; it is not written again.
+    max_tokens: of what is written, prompt and end token not counted. Where the context is full the oldest text of the
+    story leaves it, and the prompt stays (data/layout.py).
+    ending: what becomes of the sentence that max_tokens breaks off (model/ending.py).
     seed: 0 to 2**63 - 1, by default chosen by chance; `seed` says which, and with it the same story comes again.
     stage: which layout the model knows; by default what `load` found, else "finetune".
     Raises ConfigError for impossible settings and ModelError for a tokenizer that is not the model's, when made.
@@ -71,13 +77,17 @@ class Story:
         tok: Tokenizer,
         prompt: str,
         *,
+        so_far: str = "",
         sampling: Sampling | None = None,
         max_tokens: int = MAX_TOKENS,
+        ending: Ending = ENDINGS[0],
         seed: int | None = None,
         stage: Stage | None = None,
     ) -> None:
         if max_tokens < 1:
             raise ConfigError(f"max-tokens {max_tokens} leaves no room for a story; pass 1 or more")
+        if ending not in ENDINGS:
+            raise ConfigError(f"there is no ending {ending!r}; there are {', '.join(ENDINGS)}")
         if seed is not None and not 0 <= seed < SEEDS:
             raise ConfigError(f"seed {seed} is not between 0 and 2**63 - 1; any number there will do")
         if missing := set(SPECIAL_TOKENS) - tok.special_tokens.keys():
@@ -91,12 +101,14 @@ class Story:
             )
         self.model, self.tok = model, tok
         self.sampling = Sampling() if sampling is None else sampling
-        self.max_tokens = max_tokens
+        self.max_tokens, self.ending = max_tokens, ending
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self.end = tok.special_tokens[END]
         self.never = torch.tensor([tok.special_tokens[PROMPT], tok.special_tokens[STORY]])
         self.not_first = torch.tensor([*self.never, self.end])  # no story is empty
         self.beginning = ""  # text of the story that is given, not written
+        self.so_far = so_far
+        self.given = tok.encode(so_far)
         context = model.config.context
         if (stage or model.stage or "finetune") == "finetune":
             self.prompt = " ".join(normalise(prompt).split())  # the prompts it was trained on are single lines
@@ -104,48 +116,61 @@ class Story:
             self.header = len(self.start)
             self.prompt_cut = self.start != prompt_tokens(tok, self.prompt)
         else:
-            self.prompt = self.beginning = normalise(prompt).strip()  # a blank belongs to the token after it
-            self.start = [self.end, *tok.encode(self.prompt)]
+            self.prompt = normalise(prompt).strip()  # a blank belongs to the token after it
+            self.beginning = "" if so_far else self.prompt
+            self.start = [self.end, *tok.encode(self.beginning)]
             self.header = 0
             self.prompt_cut = len(self.start) > context
+        self.begin()
+
+    def begin(self) -> None:
+        """Make the story one of which nothing is written yet."""
         self.tokens: list[int] = []  # what was written, without the end token
-        self.text = ""
+        self.text = self.beginning
         self.stopped: Literal["end", "length"] | None = None  # None: not finished, or broken off
         self.seconds = 0.0  # from the first iteration to now
+        self.decoder = self.tok.stream()
+        self.closing = Closing(self.ending, self.max_tokens, self.so_far or self.beginning)
 
     def __iter__(self) -> Iterator[str]:
         """Write the story anew, piece by piece."""
-        started, decoder = time.perf_counter(), self.tok.stream()
-        self.tokens, self.text, self.stopped = [], self.beginning, None
+        started = time.perf_counter()
+        self.begin()
         if self.beginning:
             yield self.beginning
         for token in self.ids(CachedContext(self.model, self.header)):
-            if token == self.end:
-                self.stopped = "end"
-            else:
-                self.tokens.append(token)
-                if piece := decoder.push(token):
-                    self.text += piece
-                    yield piece
+            piece = self.take(token)
             self.seconds = time.perf_counter() - started
-        self.stopped = self.stopped or "length"
-        if piece := decoder.finish():
-            self.text += piece
-            yield piece
+            if piece:
+                yield piece
+
+    def take(self, token: int) -> str:
+        """Go on by one token; the text to show for it, often empty. The story is over when `stopped` says so."""
+        if token == self.end:
+            self.stopped = "end"
+            piece = self.closing.end()
+        else:
+            self.tokens.append(token)
+            piece = self.closing.push(self.decoder.push(token))
+            if self.closing.over:
+                self.stopped = "length"
+                del self.tokens[self.closing.kept() :]
+        self.text += piece
+        return piece
 
     def ids(self, context: "Context") -> Iterator[int]:
-        """The story's token ids as they are drawn: at most max_tokens, or the end token as the last."""
+        """The story's token ids as they are drawn, the end token last; none after `take` brought it to its close."""
         generator = torch.Generator().manual_seed(self.seed)
-        story: list[int] = []
+        story = self.given.copy()
         was_training = self.model.training
         self.model.eval()
         try:
-            while len(story) < self.max_tokens:
+            for i in range(self.closing.most):
                 logits = context.logits([*self.start, *story]).cpu()
-                logits = logits.index_fill(0, self.never if story else self.not_first, -torch.inf)
+                logits = logits.index_fill(0, self.never if i else self.not_first, -torch.inf)
                 token = next_token(logits, story, self.sampling, generator, end=self.end)
                 yield token
-                if token == self.end:
+                if token == self.end or self.closing.over:
                     return
                 story.append(token)
         finally:

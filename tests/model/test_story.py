@@ -1,5 +1,7 @@
 """Laws of writing a story: the cache never changes it, the context never ends it, its pieces are its text."""
 
+import codecs
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, max_header
 from model import generate
 from model.build import LanguageModel, build
 from model.config import ModelConfig, preset
+from model.ending import ENDINGS
 from model.errors import ConfigError, ModelError
 from model.sampling import Sampling
 from model.story import CachedContext, RecomputedContext, Story
@@ -68,7 +71,9 @@ def only_this_comes(model: LanguageModel, token: int) -> LanguageModel:
     seed=st.integers(0, 2**63 - 1),
 )
 def test_the_cache_never_changes_a_story_however_often_the_context_is_full(kind, stage, prompt, sampling, seed):
-    story = Story(MODELS[kind], TOK, prompt, sampling=sampling, max_tokens=3 * CONTEXT, seed=seed, stage=stage)
+    story = Story(
+        MODELS[kind], TOK, prompt, sampling=sampling, max_tokens=3 * CONTEXT, seed=seed, stage=stage, ending="cut"
+    )
     cached = list(story.ids(CachedContext(story.model, story.header)))
     assert cached == list(story.ids(RecomputedContext(story.model, story.header)))
 
@@ -94,34 +99,87 @@ def test_a_story_longer_than_the_context_keeps_the_prompt_in_view():
 
 
 @settings(max_examples=20, deadline=None)
-@given(prompt=prompts, sampling=samplings, seed=st.integers(0, 99), stage=st.sampled_from(["pretrain", "finetune"]))
-def test_the_pieces_joined_are_the_story_and_hold_no_special_token(prompt, sampling, seed, stage):
-    story = Story(MODEL, TOK, prompt, sampling=sampling, max_tokens=40, seed=seed, stage=stage)
+@given(
+    prompt=prompts,
+    sampling=samplings,
+    seed=st.integers(0, 99),
+    stage=st.sampled_from(["pretrain", "finetune"]),
+    ending=st.sampled_from(ENDINGS),
+)
+def test_the_pieces_joined_are_the_story_and_hold_no_special_token(prompt, sampling, seed, stage, ending):
+    story = Story(MODEL, TOK, prompt, sampling=sampling, max_tokens=40, ending=ending, seed=seed, stage=stage)
     pieces = list(story)
-    assert "".join(pieces) == story.text == story.beginning + TOK.decode(story.tokens)
-    assert not {TOK.special_tokens[name] for name in SPECIAL_TOKENS} & set(story.tokens)
-    assert 1 <= len(story.tokens) <= 40
-    assert (story.stopped == "length") == (len(story.tokens) == 40)
     assert all(pieces)
+    assert "".join(pieces) == story.text
+    assert whole_characters(TOK.decode_bytes(story.tokens)).startswith(story.text.removeprefix(story.beginning))
+    assert not {TOK.special_tokens[name] for name in SPECIAL_TOKENS} & set(story.tokens)
+    assert 1 <= len(story.tokens) <= story.closing.most
+    if ending == "cut":
+        assert whole_characters(TOK.decode_bytes(story.tokens)) == story.text.removeprefix(story.beginning)
+        assert (story.stopped == "length") == (len(story.tokens) == 40)
 
 
-def test_a_character_of_several_tokens_comes_as_one_piece():
-    snowman = iter([*"☃é".encode(), TOK.special_tokens[END]])
-    story = Story(MODEL, TOK, "", sampling=Sampling(temperature=0), seed=0)
+def whole_characters(text: bytes) -> str:
+    """The text of the bytes, without the beginning of a character that may stand at their end."""
+    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode(text)
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"), [("cut", "the ship. The ma"), ("trim", "the ship."), ("finish", "the ship. The man swam.")]
+)
+def test_a_story_at_its_limit_ends_as_its_ending_says_and_has_the_tokens_of_its_text(ending, text):
+    story = scripted("the ship. The man swam. The sea", max_tokens=16, ending=ending)
+    assert "".join(story) == story.text == TOK.decode(story.tokens) == text
+    assert story.stopped == "length"
+
+
+def test_a_story_that_is_gone_on_with_knows_what_was_written_and_does_not_write_it_again():
+    whole = Story(MODEL, TOK, "the man", sampling=Sampling(temperature=0), max_tokens=24, ending="cut", seed=0)
+    list(whole)
+    at = next(i for i in range(8, 16) if TOK.encode(TOK.decode(whole.tokens[:i])) == whole.tokens[:i])
+    rest = Story(
+        MODEL,
+        TOK,
+        "the man",
+        so_far=TOK.decode(whole.tokens[:at]),
+        sampling=Sampling(temperature=0),
+        max_tokens=24 - at,
+        ending="cut",
+        seed=0,
+    )
+    assert "".join(rest) == rest.text == TOK.decode(whole.tokens[at:])
+
+
+def test_a_pretrained_model_goes_on_with_what_was_written_prompt_and_all():
+    story = Story(MODEL, TOK, "the man", so_far="the man swam", stage="pretrain", max_tokens=5, seed=1)
+    assert story.start == [TOK.special_tokens[END]]
+    assert story.given == TOK.encode("the man swam")
+    assert not "".join(story).startswith("the man")
+
+
+def scripted(text: str, **options) -> Story:
+    """A story whose model wants the bytes of the text, then the end."""
+    script = iter([*text.encode(), TOK.special_tokens[END]])
+    story = Story(MODEL, TOK, "", sampling=Sampling(temperature=0), seed=0, **options)
 
     class Script:
         def logits(self, tokens):
-            return torch.zeros(TOK.vocab_size).index_fill(0, torch.tensor([next(snowman)]), 1.0)
+            return torch.zeros(TOK.vocab_size).index_fill(0, torch.tensor([next(script)]), 1.0)
 
     story.ids = lambda _: Story.ids(story, Script())
+    return story
+
+
+def test_a_character_of_several_tokens_comes_as_one_piece():
+    story = scripted("☃é")
     assert list(story) == ["☃", "é"]
     assert story.stopped == "end"
     assert story.tokens == list("☃é".encode())
 
 
-def test_a_story_that_is_cut_within_a_character_ends_in_a_replacement_character():
+def test_half_a_character_at_the_end_is_left_out():
     model = only_this_comes(random_model(), 0xC3)
-    assert "".join(generate(model, TOK, "", max_tokens=1)) == "\ufffd"
+    assert list(generate(model, TOK, "", max_tokens=1, ending="cut")) == []
 
 
 def test_generate_gives_the_pieces_of_the_story_with_the_same_settings():
@@ -144,7 +202,9 @@ def test_a_seed_chosen_by_chance_is_told_and_repeats_the_story():
 def test_a_story_written_again_is_the_same_and_counted_anew():
     story = Story(MODEL, TOK, "the man", max_tokens=20, seed=3)
     assert list(story) == list(story)
-    assert len(story.tokens) <= 20
+    other = Story(MODEL, TOK, "the man", max_tokens=20, seed=3)
+    list(other)
+    assert (story.tokens, story.text, story.stopped) == (other.tokens, other.text, other.stopped)
 
 
 def test_a_story_ends_where_the_model_says_so_but_is_never_empty():
@@ -156,7 +216,8 @@ def test_a_story_ends_where_the_model_says_so_but_is_never_empty():
 
 @pytest.mark.parametrize("name", [PROMPT, STORY])
 def test_the_tokens_of_the_layout_are_never_written_however_likely(name):
-    story = Story(only_this_comes(random_model(), TOK.special_tokens[name]), TOK, "the man", max_tokens=9, seed=0)
+    model = only_this_comes(random_model(), TOK.special_tokens[name])
+    story = Story(model, TOK, "the man", max_tokens=9, ending="cut", seed=0)
     list(story)
     assert TOK.special_tokens[name] not in story.tokens
     assert len(story.tokens) == 9
@@ -234,6 +295,8 @@ def test_a_seed_that_is_none_is_refused(seed):
 
 
 def test_impossible_settings_are_refused_before_anything_is_written():
+    with pytest.raises(ConfigError, match="no ending 'stop'; there are finish, trim, cut"):
+        generate(MODEL, TOK, "the man", ending="stop")
     with pytest.raises(ConfigError, match="temperature"):
         generate(MODEL, TOK, "the man", temperature=-1)
 
