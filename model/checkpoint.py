@@ -27,6 +27,7 @@ def save_checkpoint(path: Path, run: Run) -> None:
         "plateau": run.plateau,
         "stale": run.stale,
         "seconds": run.seconds,
+        "micro_tokens": run.micro_tokens,
         "model": run.model.state_dict(),
         "average": run.average.weights,
         "optimizer": run.optimizer.state_dict(),
@@ -59,7 +60,7 @@ def load_checkpoint(path: Path, run: Run) -> None:
         run.scaler.load_state_dict(state["scaler"])
         run.best = None if state["best"] is None else Best(*state["best"])
         run.step, run.evaluated = state["step"], state["evaluated"]
-        run.plateau, run.stale = state["plateau"], state["stale"]
+        run.plateau, run.stale, run.micro_tokens = state["plateau"], state["stale"], state["micro_tokens"]
         run.earlier_seconds, run.started = state["seconds"], time.monotonic()
     except Exception as error:  # torch and pickle raise many kinds for damaged files; all mean the same to the user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -59,13 +59,18 @@ def matrix_products_in(dtype: torch.dtype, device: torch.device) -> Iterator[Non
         yield
 
 
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether that is what Python, or torch on any device, raises where there is no room."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_ROOM)
+
+
 @contextlib.contextmanager
 def naming_want_of_memory(device: torch.device) -> Iterator[None]:
     """Make a ModelError of what is raised in the block when the device has no room."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_ROOM):
+        if not is_want_of_memory(error):
             raise
         raise ModelError(
             f"{device} has no memory for a model and batches of this size; "

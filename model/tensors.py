@@ -31,10 +31,12 @@ class TensorBatch:
     segments: Tensor | None  # int32
 
 
-def micro_batches(batch: Batch, device: torch.device) -> Iterator[TensorBatch]:
-    """Cut a batch by rows into portions of at most MICRO_BATCH_TOKENS positions; those with nothing scored drop out."""
+def micro_batches(batch: Batch, device: torch.device, tokens: int | None = None) -> Iterator[TensorBatch]:
+    """Cut a batch by rows into portions of at most `tokens` positions, one row at least; those with nothing scored drop
+    out. tokens: by default as many as suit the kind of device.
+    """
     rows, context = batch.inputs.shape
-    rows_each = max(1, MICRO_BATCH_TOKENS[device.type] // context)
+    rows_each = max(1, (tokens or MICRO_BATCH_TOKENS[device.type]) // context)
 
     def portion(array: npt.NDArray[np.generic], start: int) -> Tensor:
         return torch.from_numpy(array[start : start + rows_each]).to(device, non_blocking=True)

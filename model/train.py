@@ -5,6 +5,7 @@ are the report's; which data and which tokens count is the batches'. A stage is 
 """
 
 import contextlib
+import logging
 import math
 import time
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from model.averaging import Average
 from model.build import LanguageModel
 from model.errors import ModelError
 from model.evaluate import evaluate
-from model.hardware import matrix_products_in
+from model.hardware import is_want_of_memory, matrix_products_in
 from model.optimizer import Optimizer, learning_rate_multiplier
 from model.settings import Limit, TrainConfig
-from model.tensors import TensorBatch, chunked_losses, micro_batches
+from model.tensors import MICRO_BATCH_TOKENS, TensorBatch, chunked_losses, micro_batches
+
+_log = logging.getLogger("model")
 
 
 class Diverged(ModelError):
@@ -72,11 +75,15 @@ class Run:
     earlier_seconds: float = 0.0  # spent on this stage before this process took it over
     scaler: torch.amp.GradScaler = field(init=False)  # keeps float16's small gradients above zero, else idle
     average: Average = field(init=False)  # of the weights, over the last part of the training
+    micro_tokens: int = field(
+        init=False
+    )  # positions that go through the model at one time; fewer where there is no room
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = Average(self.model)
+        self.micro_tokens = MICRO_BATCH_TOKENS[self.device.type]
 
     @property
     def seconds(self) -> float:
@@ -136,7 +143,24 @@ def seed_dropout(seed: int, step: int) -> None:
 
 
 def accumulate_gradients(run: Run, step: Batch) -> float:
-    """Add up the gradient of the step's mean loss; return that loss in nats per scored token.
+    """The gradient of the step's mean loss; return that loss in nats per scored token.
+
+    Where the device has no room for a micro-batch, half of it is tried, and what was added up so far is dropped: the
+    step is the same one, in more portions. Raises what the device raises when a single row is too much.
+    """
+    while True:
+        try:
+            return add_up_gradients(run, step)
+        except (MemoryError, RuntimeError) as error:
+            if run.micro_tokens <= run.model.config.context or not is_want_of_memory(error):
+                raise
+        run.optimizer.forget_gradients()  # outside of the handler, where the error would still hold the tensors
+        run.micro_tokens = min(run.micro_tokens, step.inputs.size) // 2
+        _log.warning("%s has no room: micro-batches of %d tokens from here on", run.device, run.micro_tokens)
+
+
+def add_up_gradients(run: Run, step: Batch) -> float:
+    """Add up the gradient of the step's mean loss over its micro-batches; return that loss in nats per scored token.
 
     The mean is over the whole step: micro-batches hold different numbers of scored tokens once only stories are
     scored, and a mean of their means would weigh the tokens of short stories more.
@@ -144,7 +168,7 @@ def accumulate_gradients(run: Run, step: Batch) -> float:
     scored = int(step.scored.sum())
     run.model.train()
     total = 0.0
-    for batch in micro_batches(step, run.device):
+    for batch in micro_batches(step, run.device, run.micro_tokens):
         with matrix_products_in(run.dtype, run.device):
             total += backward(run.model, batch, run.scaler, scored)
     return total / scored

@@ -1,8 +1,9 @@
 """Laws of the training loop, on a model small enough to train in a blink."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from data.batches import Batch
-from model import tensors
 from model.build import build
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import ModelConfig
@@ -129,11 +129,75 @@ def test_micro_batch_size_never_changes_the_gradient(seed: int, rows_each: int, 
     step = random_step(seed, scored_share=share)
     whole, parts = new_run(), new_run()
     loss = accumulate_gradients(whole, step)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tensors.MICRO_BATCH_TOKENS, "cpu", rows_each * SHAPE.context)
-        assert accumulate_gradients(parts, step) == pytest.approx(loss, rel=1e-5)
+    parts.micro_tokens = rows_each * SHAPE.context
+    assert accumulate_gradients(parts, step) == pytest.approx(loss, rel=1e-5)
     for one, other in zip(gradients(whole), gradients(parts), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("place", ["hidden", "logits", "backward"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "python"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_out_of_memory_halves_the_micro_batch_and_the_step_stays_the_same(
+    monkeypatch: pytest.MonkeyPatch, place: str, error: Exception, call: int
+) -> None:
+    step = random_step(0, rows=8)
+    free, short = new_run(), new_run()
+    loss = accumulate_gradients(free, step)
+    short.micro_tokens = 4 * SHAPE.context  # two micro-batches: the second one finds a gradient that is there already
+    calls = 0
+
+    def once_no_room(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run_it(*given: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            done = work(*given, **options) if place == "backward" else None
+            if calls == call:
+                raise error
+            return done if place == "backward" else work(*given, **options)
+
+        return run_it
+
+    if place == "backward":
+        monkeypatch.setattr(torch.Tensor, "backward", once_no_room(torch.Tensor.backward))
+    else:
+        monkeypatch.setattr(short.model, place, once_no_room(getattr(short.model, place)))
+    assert accumulate_gradients(short, step) == pytest.approx(loss, rel=1e-5)
+    assert calls > call
+    assert short.micro_tokens == 2 * SHAPE.context
+    for one, other in zip(gradients(free), gradients(short), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_row_that_does_not_fit_and_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (*OUT_OF_MEMORY, RuntimeError("shapes differ")):
+        run = new_run()
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(run.model, "hidden", fail)
+        before = run.micro_tokens
+        with pytest.raises(type(error)) as raised:
+            accumulate_gradients(run, random_step(0))
+        assert raised.value is error
+        assert run.micro_tokens == (SHAPE.context if error in OUT_OF_MEMORY else before)
+
+
+def test_a_micro_batch_that_was_halved_stays_so_after_a_stop(tmp_path: Path) -> None:
+    run = new_run()
+    run.micro_tokens = 2 * SHAPE.context
+    save_checkpoint(tmp_path / "resume.pt", run)
+    resumed = new_run()
+    load_checkpoint(tmp_path / "resume.pt", resumed)
+    assert resumed.micro_tokens == run.micro_tokens
 
 
 @settings(max_examples=20, deadline=None)
