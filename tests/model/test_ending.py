@@ -14,20 +14,18 @@ WORDS = [
     " he",
     " Mr",
     ".",
-    ".",
     "!",
     "?",
     "...",
-    "…",
     '"',
     "”",
     "“",
     "'",
     ")",
     "\n",
-    "\n\n",
     " ",
     " * * *",
+    " ran. No! He",
 ]
 pieces = st.lists(st.sampled_from(["", *WORDS]), max_size=60)
 
@@ -121,6 +119,8 @@ def test_the_three_endings():
     assert told("cut", 35, text) == 'She ran. "Wait," he said. "I am com'
     assert told("trim", 35, text) == 'She ran. "Wait," he said.'
     assert told("finish", 35, text) == 'She ran. "Wait," he said. "I am coming. Do not go."'
+    assert told("finish", 8, text) == told("finish", 9, text) == "She ran."  # after the mark, after the blank
+    assert told("finish", 10, text) == 'She ran. "Wait," he said.'
     assert told("finish", 99, text) == told("trim", 99, text) == told("cut", 99, text) == text
 
 
