@@ -146,3 +146,12 @@ def test_text_is_shown_at_once_until_near_the_limit_and_then_by_sentences():
 def test_what_was_given_is_never_trimmed():
     closing = Closing("trim", 4, beginning="Once. A ship")
     assert [closing.push(word) for word in (" sank", " and", " the", " man")] == ["", "", "", " sank and the man"]
+
+
+def test_of_a_token_of_several_sentences_those_are_shown_that_are_wanted():
+    closing = Closing("finish", 2)
+    assert [closing.push(word) for word in ("One. Two. She", " ran", ". He fell. The")] == [
+        "One. Two.",
+        "",
+        " She ran.",
+    ]
