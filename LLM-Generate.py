@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f"--num {args.num} asks for no story; pass 1 or more")
 
     from model.loading import default_run, find_stage, load  # torch takes a second: only now that the options are right
-    from model.sampling import Sampling
-    from model.story import MAX_TOKENS, Story
+    from model.story import Story
+    from model.story_settings import MAX_TOKENS, Sampling
 
     names = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty")
     sampling = Sampling(**{name: value for name in names if (value := getattr(args, name)) is not None})

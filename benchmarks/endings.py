@@ -17,7 +17,8 @@ from bpe.command import CommandParser, run_command, show
 from bpe.progress import progress_bar
 from data.sources import pair_source
 from model.loading import load
-from model.story import MAX_TOKENS, Story
+from model.story import Story
+from model.story_settings import MAX_TOKENS
 
 
 def held_out_prompts(pairs: Path) -> Iterator[str]:

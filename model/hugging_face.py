@@ -16,7 +16,7 @@ from bpe import Tokenizer
 from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY
 from model.config import Kind, ModelConfig
 from model.errors import ModelError
-from model.sampling import Sampling
+from model.story_settings import Sampling
 
 OURS = "llm_bpe"  # the key of config.json that is this project's own
 ARCHITECTURES: dict[Kind, str] = {"qwen3": "Qwen3ForCausalLM", "classic": "LLMBPEClassic"}

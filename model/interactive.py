@@ -15,8 +15,8 @@ from bpe.errors import UserError
 from bpe.files import atomic_write
 from model.errors import ConfigError
 from model.language_model import LanguageModel
-from model.sampling import Sampling
 from model.story import Story
+from model.story_settings import Sampling
 
 HELP = """\
 Type a prompt and Return for a story; Ctrl-C stops the story. Commands:

@@ -24,10 +24,10 @@ from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, body_start, max_head
 from model.ending import ENDINGS, Closing, Ending
 from model.errors import ConfigError, ModelError
 from model.language_model import LanguageModel
-from model.sampling import Sampling, next_token
+from model.sampling import next_token
 from model.settings import Stage
+from model.story_settings import MAX_TOKENS, Sampling
 
-MAX_TOKENS = 2_000  # about 1,500 words: nearly every story has ended before
 SEEDS = 2**63  # torch's generators take these without a sign
 
 

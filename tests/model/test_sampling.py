@@ -11,13 +11,13 @@ from torch import Tensor
 from model.errors import ConfigError, ModelError
 from model.sampling import (
     REPEAT_WINDOW,
-    Sampling,
     draw,
     next_token,
     penalise_repeats,
     probabilities,
     probabilities_by_definition,
 )
+from model.story_settings import Sampling
 
 OPEN = Sampling(temperature=1, min_p=0, repeat_penalty=1)  # no filter at all
 

@@ -15,8 +15,8 @@ from model.build import LanguageModel, build
 from model.config import ModelConfig, preset
 from model.ending import ENDINGS
 from model.errors import ConfigError, ModelError
-from model.sampling import Sampling
 from model.story import CachedContext, RecomputedContext, Story
+from model.story_settings import Sampling
 
 CONTEXT = 24
 TEXT = "the ship sank and the man swam to the shore, where the woman held the child; naïve snow ☃ fell — the end. " * 3

@@ -22,8 +22,8 @@ from model.build import build
 from model.config import ModelConfig
 from model.folder import save_folder
 from model.run import RunFolder
-from model.sampling import Sampling
-from model.story import MAX_TOKENS, Story
+from model.story import Story
+from model.story_settings import MAX_TOKENS, Sampling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOOR = runpy.run_path(str(ROOT / "LLM-Generate.py"))
