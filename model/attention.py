@@ -5,6 +5,8 @@ The parts, in the order a query meets them: RMSNorm, rotary positions, the cache
 see whom) and `attend` (the weighted mean). The tests hold `attend` to a plain definition of attention.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,7 +54,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Cache:
     """The keys and values of the tokens a model has already read, so that the next token costs one position.
 
-    Room for `context` tokens is taken once. A model's forward pass writes at `length` and then advances it.
+    Room for `context` tokens a row is taken once. Each row has a length of its own, the tokens it has read; a model's
+    forward pass gives every row `time` more with `extend`, layer by layer, and then calls `advance`.
     """
 
     def __init__(
@@ -67,23 +70,65 @@ class Cache:
     ) -> None:
         self.keys = torch.zeros(layers, batch, kv_heads, context, head_size, dtype=dtype, device=device)
         self.values = torch.zeros_like(self.keys)
-        self.length = 0
+        self.lengths = [0] * batch
 
     @property
     def context(self) -> int:
-        """Tokens there is room for."""
+        """Tokens there is room for in a row."""
         return self.keys.size(3)
+
+    @property
+    def length(self) -> int:
+        """The most tokens that a row has read."""
+        return max(self.lengths)
+
+    @property
+    def even(self) -> bool:
+        """Whether all rows have read equally many."""
+        return min(self.lengths) == max(self.lengths)
+
+    def places(self, time: int) -> Tensor:
+        """Where in its row each of the next `time` tokens will stand, (batch, time)."""
+        starts = torch.tensor(self.lengths, device=self.keys.device)
+        return starts[:, None] + torch.arange(time, device=self.keys.device)
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values, (batch, kv_heads, time, head_size), in each row behind what it has read.
+
+        Returns all up to the end of the longest row; `visible` hides what lies behind the end of a shorter one.
+        """
+        time, stop = keys.size(2), self.length + keys.size(2)
+        for kept, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            if self.even:
+                kept[:, :, self.length : stop] = new
+            else:
+                rows = torch.arange(len(self.lengths), device=new.device)[:, None]
+                kept[rows, :, self.places(time)] = new.transpose(1, 2)
+        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+
+    def advance(self, time: int) -> None:
+        """Count `time` tokens more in every row."""
+        self.lengths = [length + time for length in self.lengths]
 
     def reset(self) -> None:
         """Forget everything; the room stays."""
-        self.length = 0
+        self.lengths = [0] * len(self.lengths)
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a layer's new keys and values, (batch, kv_heads, time, head_size); return all of them up to now."""
-        stop = self.length + keys.size(2)
-        self.keys[layer, :, :, self.length : stop] = keys
-        self.values[layer, :, :, self.length : stop] = values
-        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+    def row(self, row: int) -> "Cache":
+        """A cache of one row, in this one's room: what it is given, this one has too once its length is taken over."""
+        one = copy.copy(self)
+        one.keys, one.values = self.keys[:, row : row + 1], self.values[:, row : row + 1]
+        one.lengths = [self.lengths[row]]
+        return one
+
+    def drop(self, row: int) -> None:
+        """Forget a row; the last one takes its place."""
+        last = self.lengths.pop()
+        if row < len(self.lengths):
+            self.lengths[row] = last
+            self.keys[:, row, :, :last] = self.keys[:, -1, :, :last]
+            self.values[:, row, :, :last] = self.values[:, -1, :, :last]
+        self.keys, self.values = self.keys[:, :-1], self.values[:, :-1]
 
 
 def visible(ids: Tensor, segments: Tensor | None, cache: Cache | None) -> Tensor | None:
@@ -96,15 +141,12 @@ def visible(ids: Tensor, segments: Tensor | None, cache: Cache | None) -> Tensor
     if segments is not None:
         if cache is not None:
             raise ValueError("a cache holds one segment; call the model without segments, or without a cache")
-        return (segments[:, None, :, None] == segments[:, None, None, :]) & _causal(time, time, ids.device)
-    if cache is None or cache.length == 0 or time == 1:
+        causal = torch.ones(time, time, dtype=torch.bool, device=ids.device).tril()
+        return (segments[:, None, :, None] == segments[:, None, None, :]) & causal
+    if cache is None or cache.length == 0 or (time == 1 and cache.even):
         return None
-    return _causal(time, cache.length + time, ids.device)
-
-
-def _causal(time: int, keys: int, device: torch.device) -> Tensor:
-    """(time, keys), boolean: the last query is the last key, and none sees a key after its own."""
-    return torch.ones(time, keys, dtype=torch.bool, device=device).tril(keys - time)
+    places = cache.places(time)[:, None, :, None]
+    return torch.arange(cache.length + time, device=ids.device) <= places
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
@@ -115,9 +157,9 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, s
     scale: head_size ** -0.5 by default. Returns the queries' shape. Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
     shared_by = queries.size(1) // keys.size(1)
-    if mask is None and queries.size(2) == 1:  # queries that share a key become its rows: nothing is copied
+    if queries.size(2) == 1:  # queries that share a key become its rows: nothing is copied
         rows = queries.reshape(queries.size(0), keys.size(1), shared_by, -1)
-        return F.scaled_dot_product_attention(rows, keys, values, scale=scale).reshape(queries.shape)
+        return F.scaled_dot_product_attention(rows, keys, values, mask, scale=scale).reshape(queries.shape)
     if shared_by > 1:  # not every device has a kernel that shares keys and takes a mask; a copy costs 3 % of attention
         keys, values = (x.repeat_interleave(shared_by, dim=1) for x in (keys, values))
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale)
@@ -164,7 +206,7 @@ class Attention(nn.Module):
 
 
 def positions_of(ids: Tensor, positions: Tensor | None, cache: Cache | None, context: int) -> Tensor:
-    """Where each token stands, (batch or 1, time): `positions` where given, else counted on from the cache's length.
+    """Where each token stands, (batch or 1, time): `positions` where given, else counted on from the cache's lengths.
 
     Raises ModelError when the tokens, with those in the cache, are more than `context` or the cache has room for.
     """
@@ -176,4 +218,4 @@ def positions_of(ids: Tensor, positions: Tensor | None, cache: Cache | None, con
         )
     if positions is not None:
         return positions
-    return torch.arange(start, start + ids.size(1), device=ids.device)[None]
+    return torch.arange(ids.size(1), device=ids.device)[None] if cache is None else cache.places(ids.size(1))

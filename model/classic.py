@@ -91,7 +91,7 @@ class Classic(LanguageModel):
         for block in self.blocks:
             x = block(x, mask, cache)
         if cache is not None:
-            cache.length += ids.size(1)
+            cache.advance(ids.size(1))
         normed: Tensor = self.norm(x)
         return normed
 
