@@ -47,7 +47,7 @@ CERTAIN = {
 CERTAIN["qwen2"] = [*CERTAIN["gpt4"], (DIGIT, DIGIT)]
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
-BLOCK = 1 << 18  # characters: what is computed of so many fits a core's cache
+BLOCK = 1 << 20  # characters: large enough for threads, which wait for each other at each call into NumPy
 _TAIL = 1 << 10
 
 

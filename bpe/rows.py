@@ -36,8 +36,8 @@ class GrowingArray(Generic[Scalar]):
 
     @property
     def words(self) -> npt.NDArray[np.uint64]:
-        """Eight bytes of memory from each byte of the values on; the last ones reach beyond the values."""
-        return words_from_each_byte(self._room)
+        """Eight bytes of memory from each value on; the last ones reach beyond the values."""
+        return words_from_each_item(self._room)
 
     def extend(self, values: npt.ArrayLike) -> None:
         """Append values."""
@@ -69,25 +69,28 @@ class Rows(Generic[Scalar]):
     def joined(self, numbers: Numbers) -> npt.NDArray[Scalar]:
         """The rows of these numbers, one after the other. Raises IndexError for a number that no row has."""
         ends, items = self._ends.values, self._items.values
-        sources = ends[numbers]
-        lengths = ends[numbers + 1] - sources
+        sources = ends.take(numbers)
+        lengths = ends.take(numbers + 1) - sources
         stops = np.cumsum(lengths)
         places = stops - lengths
         total = int(stops[-1]) if len(stops) else 0
         joined = np.empty(total + WORD, items.dtype)
-
-        for row in np.flatnonzero(lengths > WORDS * WORD // items.itemsize).tolist():
+        in_word = WORD // items.itemsize
+        longer = [np.flatnonzero(lengths > in_word)]  # rows of more than one word, of more than two, and so on
+        for word in range(2, WORDS + 1):
+            longer.append(longer[-1][lengths[longer[-1]] > word * in_word])
+        for row in longer[-1].tolist():
             source, place, length = sources[row], places[row], lengths[row]
             joined[place : place + length] = items[source : source + length]
-        found, written = self._items.words, words_from_each_byte(joined)
-        lengths, sources, places = (column * items.itemsize for column in (lengths, sources, places))
-        for word in reversed(range(WORD, WORDS * WORD, WORD)):
-            longer = np.flatnonzero(lengths > word)
-            written[places[longer] + word] = found[sources[longer] + word]
+        found, written = self._items.words, words_from_each_item(joined)
+        for word in reversed(range(1, WORDS)):
+            rows, offset = longer[word - 1], word * in_word
+            written[places[rows] + offset] = found[sources[rows] + offset]
         written[places] = found[sources]
         return joined[:total]
 
 
-def words_from_each_byte(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
-    """The memory of an array as overlapping 64-bit integers: one from each byte on, but for the last seven."""
-    return np.ndarray(max(0, array.nbytes - WORD + 1), np.uint64, array.data, strides=(1,))
+def words_from_each_item(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
+    """The memory of an array as overlapping 64-bit integers: one from each item on, but for the last ones."""
+    count = max(0, array.nbytes - WORD + array.itemsize) // array.itemsize
+    return np.ndarray(count, np.uint64, array.data, strides=array.strides)

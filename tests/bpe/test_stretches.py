@@ -35,8 +35,7 @@ def test_a_stretch_has_the_number_of_its_first_occurrence():
 
 
 def test_stretches_that_share_a_slot_keep_their_numbers(monkeypatch):
-    monkeypatch.setattr(bpe.stretches, "_MIX_LOW", np.uint64(0))
-    monkeypatch.setattr(bpe.stretches, "_MIX_HIGH", np.uint64(0))
+    monkeypatch.setattr(bpe.stretches, "_MIX", np.zeros(2, np.uint64))
     law_of_numbers()
 
 
