@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bpe.cuts
 import bpe.encoder
 from bpe import BPEError, Tokenizer
 from bpe.split import Splitter
@@ -185,7 +186,8 @@ def test_a_long_piece_takes_time_in_proportion():
     assert tok.decode(ids) == long
 
 
-def test_encoding_a_long_text_holds_little_more_than_the_array():
+def test_encoding_a_long_text_holds_little_more_than_the_array(monkeypatch):
+    monkeypatch.setattr(bpe.cuts, "BLOCK", 1 << 18)
     tok = Tokenizer(Vocabulary((), Splitter("qwen2").source))
     text = "the then naïve 12345\n" * 400_000
     tracemalloc.start()
