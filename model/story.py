@@ -12,15 +12,17 @@ only pretrained goes on with the prompt as the beginning of a text. Either stops
 
 import random
 import time
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bpe import Tokenizer
 from data.clean import normalise
-from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, body_start, max_header, prompt_tokens
+from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, max_header, prompt_tokens
+from model.context import CachedContext, Context
 from model.ending import ENDINGS, Closing, Ending
 from model.errors import ConfigError, ModelError
 from model.language_model import LanguageModel
@@ -29,6 +31,7 @@ from model.settings import Stage
 from model.story_settings import MAX_TOKENS, Sampling
 
 SEEDS = 2**63  # torch's generators take these without a sign
+AT_ONCE = 8  # stories that are written together; each has keys and values of its own in memory
 
 
 def generate(
@@ -128,21 +131,27 @@ class Story:
         self.tokens: list[int] = []  # what was written, without the end token
         self.text = self.beginning
         self.stopped: Literal["end", "length"] | None = None  # None: not finished, or broken off
-        self.seconds = 0.0  # from the first iteration to now
+        self.seconds = 0.0  # from its beginning to its latest token
+        self.begun = time.perf_counter()
         self.decoder = self.tok.stream()
         self.closing = Closing(self.ending, self.max_tokens, self.so_far or self.beginning)
+        self.generator = torch.Generator().manual_seed(self.seed)
 
     def __iter__(self) -> Iterator[str]:
         """Write the story anew, piece by piece."""
-        started = time.perf_counter()
-        self.begin()
-        if self.beginning:
-            yield self.beginning
-        for token in self.ids(CachedContext(self.model, self.header)):
-            piece = self.take(token)
-            self.seconds = time.perf_counter() - started
-            if piece:
-                yield piece
+        return (piece for _, piece in write_together([self]))
+
+    @property
+    def ids(self) -> list[int]:
+        """All that the model has to read before the next token: the prompt and the story so far."""
+        return [*self.start, *self.given, *self.tokens]
+
+    def go_on(self, logits: Tensor) -> str:
+        """Draw the next token, given what the model says of it, and take it. logits: (vocabulary,), on the CPU."""
+        logits = logits.index_fill(0, self.never if self.tokens else self.not_first, -torch.inf)
+        token = next_token(logits, [*self.given, *self.tokens], self.sampling, self.generator, end=self.end)
+        self.seconds = time.perf_counter() - self.begun
+        return self.take(token)
 
     def take(self, token: int) -> str:
         """Go on by one token; the text to show for it, often empty. The story is over when `stopped` says so."""
@@ -158,67 +167,45 @@ class Story:
         self.text += piece
         return piece
 
-    def ids(self, context: "Context") -> Iterator[int]:
-        """The story's token ids as they are drawn, the end token last; none after `take` brought it to its close."""
-        generator = torch.Generator().manual_seed(self.seed)
-        story = self.given.copy()
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            for i in range(self.closing.most):
-                logits = context.logits([*self.start, *story]).cpu()
-                logits = logits.index_fill(0, self.never if i else self.not_first, -torch.inf)
-                token = next_token(logits, story, self.sampling, generator, end=self.end)
-                yield token
-                if token == self.end or self.closing.over:
-                    return
-                story.append(token)
-        finally:
-            if was_training:
-                self.model.train()
 
+def write_together(
+    stories: Sequence[Story], reading: type[Context] = CachedContext, *, at_once: int = AT_ONCE
+) -> Iterator[tuple[int, str]]:
+    """Write several stories of one model, each as if it were written alone, `at_once` of them in every step of it.
 
-class Context(Protocol):
-    """What a model says of the next token, given all before it."""
-
-    def logits(self, tokens: list[int]) -> Tensor:
-        """(vocabulary,), float32, after `tokens`: the prompt's and the story's, from the very first."""
-
-
-class RecomputedContext:
-    """The definition: read the whole window anew for every token. Slow on purpose; the tests trust it."""
-
-    def __init__(self, model: LanguageModel, header: int) -> None:
-        self.model, self.header = model, header
-
-    @torch.inference_mode()
-    def logits(self, tokens: list[int]) -> Tensor:
-        start = body_start(len(tokens), self.header, self.model.config.context)
-        window = tokens[: self.header] + tokens[start:] if start else tokens
-        return self.model.logits(self.model.hidden(torch.tensor([window], device=self.model.device))[0, -1])
-
-
-class CachedContext:
-    """The same answers, fast: of every window each token is read once, and its keys and values are kept.
-
-    header: how many tokens at the start every window repeats. Given one token more than before, one token is read;
-    where the window moves (data/layout.py), half of it is read again: about one token more for each that is written.
+    Yields a piece of text and, before it, the number of its story, as they come. They begin in their order; where one
+    ends, the next begins. A step for eight takes little longer than for one: the weights are read once.
     """
+    model, unbegun = stories[0].model, iter(enumerate(stories))
+    rows = list(islice(unbegun, at_once))  # the story, and its number, in each row of the context
+    was_training = model.training
+    model.eval()
+    try:
+        for i, story in rows:
+            yield from _beginning(i, story)
+        length = max(len(story.start) + len(story.given) + story.closing.most for story in stories)
+        context = reading(model, [story.header for _, story in rows], length)
+        while rows:
+            logits = context.logits([story.ids for _, story in rows]).cpu()
+            for (i, story), scores in zip(rows, logits, strict=True):
+                if piece := story.go_on(scores):
+                    yield i, piece
+            for row in reversed(range(len(rows))):
+                if rows[row][1].stopped is None:
+                    continue
+                if following := next(unbegun, None):
+                    rows[row] = following
+                    context.restart(row, following[1].header)
+                    yield from _beginning(*following)
+                else:
+                    context.drop(row)
+                    rows[row] = rows[-1]
+                    del rows[-1]
+    finally:
+        model.train(was_training)
 
-    def __init__(self, model: LanguageModel, header: int) -> None:
-        self.model, self.header = model, header
-        self.cache = model.new_cache(batch=1)
-        self.start = 0  # where the body of the window starts; 0 for the first window
-        self.read = 0  # how many of all tokens have been read
 
-    @torch.inference_mode()
-    def logits(self, tokens: list[int]) -> Tensor:
-        """`tokens` are those of the call before and at least one more."""
-        start = body_start(len(tokens), self.header, self.model.config.context)
-        unread = tokens[self.read :]
-        if start != self.start:
-            self.cache.reset()
-            unread = tokens[: self.header] + tokens[start:]
-        self.start, self.read = start, len(tokens)
-        hidden = self.model.hidden(torch.tensor([unread], device=self.model.device), cache=self.cache)
-        return self.model.logits(hidden[0, -1])
+def _beginning(i: int, story: Story) -> Iterator[tuple[int, str]]:
+    story.begin()
+    if story.beginning:
+        yield i, story.beginning

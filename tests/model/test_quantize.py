@@ -10,9 +10,9 @@ from torch import Tensor, nn
 import model.quantize
 from model.build import LanguageModel, build
 from model.config import ModelConfig, preset
+from model.context import CachedContext, RecomputedContext
 from model.errors import ConfigError
 from model.quantize import GROUP, Int4Linear, Int8Linear, from_int4, from_int8, quantize, to_int4, to_int8
-from model.story import CachedContext, RecomputedContext
 
 LAYERS = {"int8": Int8Linear, "int4": Int4Linear}
 ROUNDED = {"int8": lambda weight: from_int8(*to_int8(weight)), "int4": lambda weight: from_int4(*to_int4(weight))}
@@ -122,10 +122,10 @@ def test_a_quantized_model_says_nearly_what_it_said(kind):
 def test_a_quantized_model_writes_the_same_with_a_cache_and_without(kind):
     few_bits = quantize(random_model(), kind)
     tokens = torch.randint(211, (80,), generator=torch.Generator().manual_seed(0)).tolist()
-    cached, recomputed = CachedContext(few_bits, header=5), RecomputedContext(few_bits, header=5)
+    cached, recomputed = (reading(few_bits, [5], len(tokens)) for reading in (CachedContext, RecomputedContext))
     for length in range(5, len(tokens)):
         torch.testing.assert_close(
-            cached.logits(tokens[:length]), recomputed.logits(tokens[:length]), atol=1e-4, rtol=0
+            cached.logits([tokens[:length]]), recomputed.logits([tokens[:length]]), atol=1e-4, rtol=0
         )
 
 
