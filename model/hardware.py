@@ -4,7 +4,9 @@ In: the names a user may give, or nothing.  Out: a torch device and the number f
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -57,6 +59,16 @@ def matrix_products_in(dtype: torch.dtype, device: torch.device) -> Iterator[Non
     """Run the block's matrix products in `dtype` (torch's autocast), the rest in float32."""
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         yield
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a program can still have on the device; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cpu" and (table := Path("/proc/meminfo")).exists():  # Linux; in steps of 1024 bytes
+        available = re.search(r"^MemAvailable: +(\d+) kB$", table.read_text(encoding="utf-8"), re.MULTILINE)
+        return 1024 * int(available[1]) if available else None
+    return None
 
 
 def is_want_of_memory(error: Exception) -> bool:

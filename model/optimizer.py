@@ -47,6 +47,13 @@ class Optimizer:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
+    @property
+    def state_bytes(self) -> int:
+        """What the state takes once a step was taken: of every weight two numbers for AdamW, one for Muon."""
+        numbers = {torch.optim.AdamW: 2, torch.optim.Muon: 1}
+        weights = [(numbers[type(part)], group["params"]) for part in self.parts for group in part.param_groups]
+        return sum(count * weight.nbytes for count, group in weights for weight in group)
+
     def state_dict(self) -> list[dict[str, Any]]:
         """What `load_state_dict` needs to go on with the same bits."""
         return [part.state_dict() for part in self.parts]

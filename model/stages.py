@@ -36,6 +36,7 @@ from model.config import preset
 from model.errors import ModelError
 from model.folder import TOKENIZER
 from model.hardware import DTYPES, naming_want_of_memory, pick_device
+from model.memory import estimate, fit
 from model.optimizer import Optimizer
 from model.plan import Plan
 from model.report import RESUME, TrainingReport
@@ -145,7 +146,8 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         source=begun.fingerprint,
         tokenizer=begun.tokenizer.fingerprint,
     )
-    for line in plan.lines(run.model.num_parameters, batches.tokens_per_epoch, device):
+    memory = estimate(run, plan.settings.tokens_per_step) if record else fit(run, plan.settings.tokens_per_step)
+    for line in (*plan.lines(run.model.num_parameters, batches.tokens_per_epoch, device), memory.line):
         _log.warning("%s", line)
     with report.watching():
         train(run, batches, held_out, config, plan.training_limit, report)

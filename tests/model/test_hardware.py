@@ -1,10 +1,21 @@
 """Laws of the choice of device and number format, on machines that are made up."""
 
+import os
+import sys
+
 import pytest
 import torch
 
 from model.errors import ModelError
-from model.hardware import DTYPES, dtype_name, matrix_products_in, naming_want_of_memory, pick_device, pick_dtype
+from model.hardware import (
+    DTYPES,
+    dtype_name,
+    free_memory,
+    matrix_products_in,
+    naming_want_of_memory,
+    pick_device,
+    pick_dtype,
+)
 
 CPU, CUDA, MPS = map(torch.device, ("cpu", "cuda", "mps"))
 
@@ -74,3 +85,10 @@ def test_want_of_memory_is_one_line_and_other_faults_stay_what_they_are() -> Non
             raise error
     with pytest.raises(RuntimeError, match=r"^shapes$"), naming_want_of_memory(CPU):
         raise RuntimeError("shapes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say what is free")
+def test_what_is_free_is_less_than_all_there_is() -> None:
+    free = free_memory(CPU)
+    assert free is not None
+    assert 10**6 < free <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,97 @@
+"""How much memory a training will take, said before it starts.
+
+In: a run.  Out: bytes, by what they are for. Weights, gradients and the optimizer's state are counted. What a
+micro-batch leaves for the way back, mostly the largest part, is tried out on a few tokens: so it is right for every
+design, number format and device. Python, torch and what the allocator wastes come on top.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from model.hardware import free_memory, matrix_products_in
+from model.tensors import LOSS_CHUNK
+from model.train import Run
+
+TRIED = 128  # tokens in a row that is tried out
+FREE_SHARE = 0.9  # of the free memory, at most, is counted on: the estimate is one
+GB = 1e9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Bytes on the device at the fullest moment of a step."""
+
+    weights: int  # float32: latest and averaged ones; on the CPU the best ones, too
+    gradients: int  # float32
+    optimizer: int
+    activations: int  # of a micro-batch: what each layer keeps for the way back, and one block's gradients on that way
+    logits: int  # of a chunk of the loss
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(asdict(self).values())
+
+    @property
+    def line(self) -> str:
+        """In words, for people."""
+        parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in asdict(self).items())
+        return f"memory: about {self.total / GB:.1f} GB ({parts})"
+
+
+def fit(run: Run, batch_tokens: int) -> Memory:
+    """Halve the run's micro-batch until what training will take is free, or a row is left; return the estimate.
+
+    A system that ends programs where memory runs out, as Linux does, leaves nothing to be halved afterwards.
+    """
+    free = free_memory(run.device)
+    while True:
+        memory = estimate(run, batch_tokens)
+        if free is None or memory.total < FREE_SHARE * free or run.micro_tokens <= run.model.config.context:
+            return memory
+        run.micro_tokens = min(run.micro_tokens, batch_tokens) // 2
+
+
+def estimate(run: Run, batch_tokens: int) -> Memory:
+    """What training `run` with so many tokens in a step will take."""
+    config = run.model.config
+    parameters = 4 * run.model.num_parameters
+    copies = 3 if run.device.type == "cpu" else 2
+    tokens = min(batch_tokens, max(run.micro_tokens, config.context))
+    one_row, two_rows = (saved_for_backward(run, rows) for rows in (1, 2))
+    row_tokens = min(TRIED, config.context)
+    left_by_all = tokens * (two_rows - one_row) // row_tokens
+    half = run.dtype != torch.float32
+    # float32: logits, their log-softmax and its gradient; in 16 bits the product itself and its gradient
+    bytes_per_logit = 4 * 3 + (2 * 2 if half else 0)
+    return Memory(
+        weights=copies * parameters,
+        gradients=parameters,
+        optimizer=run.optimizer.state_bytes,
+        activations=2 * one_row - two_rows + left_by_all + left_by_all // config.layers,
+        logits=bytes_per_logit * min(tokens, LOSS_CHUNK) * config.vocab_size,
+    )
+
+
+def saved_for_backward(run: Run, rows: int) -> int:
+    """Bytes that the model keeps of `rows` rows of some tokens until their gradient is computed, weights left out."""
+    shape = rows, min(TRIED, run.model.config.context)
+    ids, segments = (torch.zeros(shape, dtype=dtype, device=run.device) for dtype in (torch.int64, torch.int32))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in run.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    run.model.train()
+    with (
+        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        matrix_products_in(run.dtype, run.device),
+    ):
+        run.model.hidden(ids, segments=segments)
+    return sum(kept.values())
