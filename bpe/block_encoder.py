@@ -1,6 +1,6 @@
 """The ids of whole blocks of text at once.
 
-In: blocks of text as UTF-8.  Out: the ids of each.
+In: blocks of text.  Out: the ids of each.
 
     block ── cuts ──> stretches ── table ──> numbers ── ids of each number ──> ids
                                      │
@@ -37,10 +37,11 @@ class BlockEncoder:
         self._stretches = Stretches()
         self._ids = Rows(self._dtype, rows=[()])  # of each stretch, at its number
 
-    def encode(self, block: bytes) -> Ids:
-        """The ids of a block."""
+    def encode(self, block: str) -> Ids:
+        """The ids of a block. Raises UnicodeEncodeError for a lone surrogate."""
         if self._stretches.size > CAPACITY:
             self._forget()
-        numbers = self._stretches.numbers(block, self._cuts.places(block))
+        utf8 = block.encode()
+        numbers = self._stretches.numbers(utf8, self._cuts.places(utf8))
         self._ids.extend(map(self._ids_of, self._stretches.known[len(self._ids) :]))
         return self._ids.joined(numbers)

@@ -81,26 +81,23 @@ class Cuts:
         after = np.frombuffer(text.translate(self._after), np.uint8)
         return np.flatnonzero((before[:-1] & after[1:]) != 0) + 1
 
-    def blocks(self, text: str) -> Iterator[bytes]:
-        """`text` as UTF-8 in blocks that end at certain cuts: of about BLOCK bytes, or more where no cut is found.
+    def blocks(self, text: str) -> Iterator[str]:
+        """`text` in blocks that end at certain cuts: of about BLOCK characters, or more where no cut is found.
 
-        Raises UnicodeEncodeError for a lone surrogate.
+        Raises UnicodeEncodeError for a lone surrogate where it looks for cuts.
         """
-        held: list[bytes] = []
-        for start in range(0, len(text), BLOCK):
-            part = text[start : start + BLOCK].encode()
-            cut = self._last_place(part)
+        start = 0
+        for stop in range(BLOCK, len(text), BLOCK):
+            cut = self._last_cut(text, max(start, stop - _TAIL), stop) or self._last_cut(text, start, stop)
             if cut:
-                yield b"".join([*held, part[:cut]])
-                held = []
-            held.append(part[cut:])
-        if held:
-            yield b"".join(held)
+                yield text[start:cut]
+                start = cut
+        if start < len(text):
+            yield text[start:]
 
-    def _last_place(self, text: bytes) -> int:
-        """The last certain cut of `text`; 0 when there is none."""
-        for size in (_TAIL, len(text)):
-            places = self.places(text[-size:])
-            if len(places):
-                return len(text) - min(size, len(text)) + int(places[-1])
-        return 0
+    def _last_cut(self, text: str, start: int, stop: int) -> int:
+        """The last certain cut between two places, not further back than BLOCK; 0 when there is none."""
+        start = max(start, stop - BLOCK)
+        utf8 = text[start:stop].encode()
+        places = self.places(utf8)
+        return start + len(utf8[: places[-1]].decode()) if len(places) else 0

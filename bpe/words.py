@@ -33,7 +33,7 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
             words.update(splitter.pieces(text))
         return {word.encode(): times for word, times in words.items()}
 
-    def blocks() -> Iterator[bytes]:
+    def blocks() -> Iterator[str]:
         for text in _checked(texts):
             if len(text) < LONG:
                 words.update(splitter.pieces(text))
@@ -59,9 +59,10 @@ class _StretchCounter:
         self._stretches = Stretches()
         self._times = np.zeros(0, np.int64)
 
-    def count(self, block: bytes) -> dict[bytes, int]:
+    def count(self, block: str) -> dict[bytes, int]:
         """Count one more block. Out: the counts so far, if there are so many that they are given up here; else none."""
-        numbers = self._stretches.numbers(block, self._cuts.places(block))
+        utf8 = block.encode()
+        numbers = self._stretches.numbers(utf8, self._cuts.places(utf8))
         times = np.bincount(numbers, minlength=len(self._stretches.known))
         times[: len(self._times)] += self._times
         self._times = times

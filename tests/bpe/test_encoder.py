@@ -57,7 +57,7 @@ def test_a_call_that_is_broken_off_leaves_no_half_taught_encoder_behind(monkeypa
     fresh = Tokenizer(trained.vocabulary)
 
     def interrupted(self, block):
-        self._stretches.numbers(block, self._cuts.places(block))
+        self._stretches.numbers(block.encode(), self._cuts.places(block.encode()))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
