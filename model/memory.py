@@ -16,7 +16,7 @@ from model.train import Run
 
 TRIED = 128  # tokens in a row that is tried out
 FREE_SHARE = 0.9  # of the free memory, at most, is counted on: the estimate is one
-GB = 1e9
+MB = 1e6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +37,8 @@ class Memory:
     @property
     def line(self) -> str:
         """In words, for people."""
-        parts = ", ".join(f"{name} {size / GB:.2f}" for name, size in asdict(self).items())
-        return f"memory: about {self.total / GB:.1f} GB ({parts})"
+        parts = ", ".join(f"{name} {size / MB:,.0f}" for name, size in asdict(self).items())
+        return f"memory: about {self.total / MB:,.0f} MB ({parts})"
 
 
 def fit(run: Run, batch_tokens: int) -> Memory:

@@ -28,15 +28,6 @@ from model.tensors import MICRO_BATCH_TOKENS, TensorBatch, chunked_losses, micro
 _log = logging.getLogger("model")
 
 
-class Diverged(ModelError):
-    """The loss or its gradient stopped being a number, by what is seen as `sign` at `step`."""
-
-    def __init__(self, step: int, sign: str) -> None:
-        super().__init__(
-            f"step {step} diverged: {sign}; the last good state is kept, run again with a lower --lr and --restart"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Held-out bits per byte of the two sets of weights that a training has."""
@@ -95,6 +86,14 @@ class Run:
         return limit.progress(
             step=self.step, seconds=self.seconds, plateau=self.plateau, decay_share=config.decay_share
         )
+
+
+class Diverged(ModelError):
+    """The loss, its gradient or the held-out score of a run is no number, by what is seen as `sign`."""
+
+    def __init__(self, run: Run, sign: str) -> None:
+        kept = "no weights are worth keeping" if run.best is None else f"the weights of step {run.best.step} are kept"
+        super().__init__(f"step {run.step} diverged: {sign}; {kept}; run again with a lower --lr and --restart")
 
 
 class Report(Protocol):
@@ -201,7 +200,7 @@ def take_step(run: Run, config: TrainConfig, multiplier: float, loss: float) -> 
     grad_norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), config.clip))
     overflowed = run.scaler.is_enabled() and not math.isfinite(grad_norm)
     if not (math.isfinite(loss) and (math.isfinite(grad_norm) or overflowed)):
-        raise Diverged(run.step, f"loss {loss:.3f}, gradient norm {grad_norm:.3g}")
+        raise Diverged(run, f"loss {loss:.3f}, gradient norm {grad_norm:.3g}")
     if not overflowed:
         run.optimizer.step(multiplier, run.scaler)
     run.optimizer.forget_gradients()
@@ -231,7 +230,7 @@ def score(run: Run, held_out: HeldOut) -> float:
     """Bits per byte of the model as it is. Raises Diverged when that is not a number."""
     bits_per_byte = evaluate(run.model, held_out, run.dtype).bits_per_byte
     if not math.isfinite(bits_per_byte):
-        raise Diverged(run.step, f"held-out text takes {bits_per_byte} bits per byte")
+        raise Diverged(run, f"held-out text takes {bits_per_byte} bits per byte")
     return bits_per_byte
 
 

@@ -116,7 +116,7 @@ def test_story_fits_a_gpu_of_16_gb_and_a_cpu_of_8() -> None:
 
 
 def test_the_estimate_in_words_says_the_true_numbers() -> None:
-    made = memory.Memory(weights=3_000_000_000, gradients=10**9, optimizer=2 * 10**9, activations=0, logits=5 * 10**8)
+    made = memory.Memory(weights=3 * 10**9, gradients=10**9, optimizer=2 * 10**9, activations=10**6, logits=5 * 10**8)
     assert made.line == (
-        "memory: about 6.5 GB (weights 3.00, gradients 1.00, optimizer 2.00, activations 0.00, logits 0.50)"
+        "memory: about 6,501 MB (weights 3,000, gradients 1,000, optimizer 2,000, activations 1, logits 500)"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from model.run import RunFolder
 
@@ -159,7 +160,18 @@ def test_a_divergence_keeps_the_last_good_state(
     pretrain(run)
     monkeypatch.setattr("model.train.accumulate_gradients", lambda *_: float("nan"))
     assert pretrain(run, "--steps", 6) == 2
-    assert "step 4 diverged" in complaint()
+    assert "step 4 diverged: loss nan" in complaint()
+    RunFolder(run).verify(run)
+
+
+def test_a_learning_rate_that_is_far_too_high_ends_in_one_line_with_the_best_weights_kept(
+    pretrain: Door, tmp_path: Path, complaint: Said, weights: Callable[[Path], dict[str, Tensor]]
+) -> None:
+    run = tmp_path / "run"
+    assert pretrain(run, "--lr", "1e30", "--steps", 9, "--eval-every", 1) == 2
+    said = complaint()
+    assert re.search(r"diverged: .*; the weights of step \d+ are kept; run again with a lower --lr", said), said
+    assert all(tensor.isfinite().all() for tensor in weights(run / "pretrain").values())
     RunFolder(run).verify(run)
 
 
