@@ -26,7 +26,7 @@ import numpy.typing as npt
 from bpe import Tokenizer
 from bpe.split import PATTERNS
 
-DOCUMENT = 8_000_000  # characters that are encoded in one call, as the project's own readers give them out
+DOCUMENT = 25_000_000  # characters that are encoded in one call
 PATTERN = PATTERNS["gpt4"]
 
 Ids = npt.NDArray[np.generic]

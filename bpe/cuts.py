@@ -9,8 +9,8 @@ one. Cut at such places, each stretch of text gives by itself the pieces that it
     She| said|:| "|No|!"| --| and| left|.    pieces
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import product
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,36 +18,29 @@ import numpy.typing as npt
 from bpe.split import PATTERNS
 
 Places = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Class = Literal["letter", "digit", "mark", "blank", "line end"]  # of ASCII; beside other characters no cut is certain
 
-# Classes of characters. Beside any other byte (tabs, controls, half a character) no cut is certain.
-LETTER, DIGIT, MARK, BLANK, LINE_END = CLASSES = (
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
-    b"0123456789",
-    b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
-    b" ",
-    b"\r\n",
-)
-VISIBLE = (LETTER, DIGIT, MARK)
-
-# Between which neighbours a piece always ends. Not after a blank or a line end where the pattern could look ahead to
-# what follows them: `\s+(?!\S)` leaves the last blank to the next word, so at a cut it would see another text.
-CERTAIN = {
-    "gpt2": [
-        *product([LETTER], [DIGIT, MARK, BLANK, LINE_END]),
-        *product([DIGIT], [LETTER, MARK, BLANK, LINE_END]),
-        *product([MARK], [DIGIT, BLANK, LINE_END]),
-    ],
-    "gpt4": [
-        *product([LETTER], [DIGIT, MARK, BLANK, LINE_END]),
-        *product([DIGIT], [LETTER, MARK, BLANK, LINE_END]),
-        *product([MARK], [DIGIT, BLANK]),
-        *product([LINE_END], VISIBLE),  # \s*[\r\n]+ has taken all blanks before
-    ],
+# After which classes a piece always ends where which other class follows. After a blank, never, and after a line end
+# only where the pattern does not look ahead from there: `\s+(?!\S)` leaves the last blank to the next word, so that at
+# a cut it would not see the text that it saw without.
+CERTAIN: dict[str, dict[Class, list[Class]]] = {
+    "gpt2": {
+        "letter": ["digit", "mark", "blank", "line end"],
+        "digit": ["letter", "mark", "blank", "line end"],
+        "mark": ["digit", "blank", "line end"],
+    },
+    "gpt4": {
+        "letter": ["digit", "mark", "blank", "line end"],
+        "digit": ["letter", "mark", "blank", "line end"],
+        "mark": ["digit", "blank"],
+        "line end": ["letter", "digit", "mark"],  # \s*[\r\n]+ has taken all blanks before
+    },
 }
-CERTAIN["qwen2"] = [*CERTAIN["gpt4"], (DIGIT, DIGIT)]
+CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blank", "line end"]}
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
-BLOCK = 1 << 20  # characters: large enough for threads, which wait for each other at each call into NumPy
+BLOCK = 1 << 19  # characters: enough for threads, which wait for each other at every call into NumPy
 _TAIL = 1 << 10
 
 
@@ -59,27 +52,25 @@ def cuts_of(pattern: str) -> "Cuts | None":
 
 def is_one_piece(stretch: bytes) -> bool:
     """Whether a stretch is certainly one piece of every named pattern: a word in ASCII, with or without a blank."""
-    return stretch.removeprefix(BLANK).isalpha()
+    return stretch.removeprefix(b" ").isalpha()
 
 
 class Cuts:
-    """Finds where a text is cut. neighbours: the classes between which it is, of the byte before and the one after."""
+    """Finds where a text is cut. neighbours: the classes after which it is, and before which others."""
 
-    def __init__(self, neighbours: Iterable[tuple[bytes, bytes]]) -> None:
-        before, after = bytearray(256), bytearray(256)  # a bit for each class, and for those it is cut from
-        for bit, left in enumerate(CLASSES):
-            for byte in left:
-                before[byte] = 1 << bit
-        for left, right in neighbours:
-            for byte in right:
-                after[byte] |= 1 << CLASSES.index(left)
-        self._before, self._after = bytes(before), bytes(after)
+    def __init__(self, neighbours: Mapping[Class, list[Class]]) -> None:
+        self._neighbours = neighbours
 
     def places(self, text: bytes) -> Places:
         """Where `text` is certainly cut: rising, without 0 and the end."""
-        before = np.frombuffer(text.translate(self._before), np.uint8)
-        after = np.frombuffer(text.translate(self._after), np.uint8)
-        return np.flatnonzero((before[:-1] & after[1:]) != 0) + 1
+        classes = _classes(np.frombuffer(text, np.uint8))
+        cut = np.zeros(max(0, len(text) - 1), np.bool_)
+        for before, (first, *others) in self._neighbours.items():
+            after = classes[first]
+            for other in others:
+                after = after | classes[other]
+            cut |= classes[before][:-1] & after[1:]
+        return np.flatnonzero(cut) + 1
 
     def blocks(self, text: str) -> Iterator[str]:
         """`text` in blocks that end at certain cuts: of about BLOCK characters, or more where no cut is found.
@@ -101,3 +92,18 @@ class Cuts:
         utf8 = text[start:stop].encode()
         places = self.places(utf8)
         return start + len(utf8[: places[-1]].decode()) if len(places) else 0
+
+
+def _classes(bytes_: npt.NDArray[np.uint8]) -> dict[Class, Mask]:
+    """Which bytes are of which class. Arithmetic of bytes wraps around, so that a range is one comparison."""
+    letter: Mask = (bytes_ | 0x20) - np.uint8(ord("a")) < 26
+    digit: Mask = bytes_ - np.uint8(ord("0")) < 10
+    visible: Mask = bytes_ - np.uint8(ord("!")) < 94
+    line_end: Mask = (bytes_ == ord("\n")) | (bytes_ == ord("\r"))
+    return {
+        "letter": letter,
+        "digit": digit,
+        "mark": visible & ~(letter | digit),
+        "blank": bytes_ == ord(" "),
+        "line end": line_end,
+    }

@@ -83,8 +83,8 @@ class Stretches:
             numbers.append(number)
         if first_seen:
             self._keys.extend(keys[first_seen])
-            if 2 * len(self.known) > len(self._slots):  # a full table would be searched for ever
-                self._slots = np.full(1 << (4 * len(self.known)).bit_length(), NEW, np.int32)
+            if 4 * len(self.known) > len(self._slots):  # a full table would be searched for ever
+                self._slots = np.full(1 << (8 * len(self.known)).bit_length(), NEW, np.int32)
                 self._take_slots(np.arange(1, len(self.known)))
             else:
                 self._take_slots(np.arange(len(self.known) - len(first_seen), len(self.known)))

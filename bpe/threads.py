@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
 
+import numpy as np
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -21,6 +23,7 @@ def in_threads(workers: Sequence[Callable[[Item], Result]], items: Iterable[Item
     if len(workers) == 1:
         yield from map(workers[0], items)
         return
+    _keep_freed_memory()
     idle = SimpleQueue[Callable[[Item], Result]]()
     for worker in workers:
         idle.put(worker)
@@ -40,3 +43,12 @@ def in_threads(workers: Sequence[Callable[[Item], Result]], items: Iterable[Item
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep memory that is freed, some 60 MB, for the next arrays.
+
+    Handing it back and forth is slow, and threads wait for each other in the system meanwhile. glibc keeps as much as
+    twice the largest array that it has seen freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
+    """
+    np.empty(31 << 20, np.uint8)
