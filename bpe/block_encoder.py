@@ -22,7 +22,7 @@ Ids = npt.NDArray[np.uint16 | np.uint32]
 
 
 class BlockEncoder:
-    """Encodes blocks that end at certain cuts.
+    """Encodes blocks that end at certain cuts; several threads may do so at once.
 
     ids_of: the ids of one stretch as UTF-8, by the definition: split into pieces, each piece merged.
     """
@@ -31,17 +31,21 @@ class BlockEncoder:
         self, cuts: Cuts, ids_of: Callable[[bytes], Sequence[int]], dtype: np.dtype[np.uint16 | np.uint32]
     ) -> None:
         self._cuts, self._ids_of, self._dtype = cuts, ids_of, dtype
-        self._forget()
+        self._memory = self._empty()
 
-    def _forget(self) -> None:
-        self._stretches = Stretches()
-        self._ids = Rows(self._dtype, rows=[()])  # of each stretch, at its number
+    def _empty(self) -> tuple[Stretches, Rows[np.uint16 | np.uint32]]:
+        ids_of_numbers = Rows(self._dtype, rows=[()])
+        return Stretches(learn=lambda new: ids_of_numbers.extend(map(self._ids_of, new))), ids_of_numbers
 
     def encode(self, block: str) -> Ids:
         """The ids of a block. Raises UnicodeEncodeError for a lone surrogate."""
-        if self._stretches.size > CAPACITY:
-            self._forget()
         utf8 = block.encode()
-        numbers = self._stretches.numbers(utf8, self._cuts.places(utf8))
-        self._ids.extend(map(self._ids_of, self._stretches.known[len(self._ids) :]))
-        return self._ids.joined(numbers)
+        stretches, ids_of_numbers = self._memory
+        if stretches.size > CAPACITY:
+            stretches, ids_of_numbers = self._memory = self._empty()
+        try:
+            numbers = stretches.numbers(utf8, self._cuts.places(utf8))
+        except BaseException:  # Ctrl-C, for one, in the middle of taking in
+            self._memory = self._empty()
+            raise
+        return ids_of_numbers.joined(numbers)

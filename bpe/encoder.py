@@ -31,7 +31,7 @@ class Encoder:
         self._splitter = Splitter(vocabulary.pattern)
         self._ids = _IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
         self._cuts = cuts_of(vocabulary.pattern)
-        self._idle: list[BlockEncoder] = []  # they know the stretches that they have met
+        self._blocks = BlockEncoder(self._cuts, self._ids_of_stretch, self.dtype) if self._cuts else None
 
     def plain(self, text: str) -> Iterator[int]:
         """The ids, by the definition."""
@@ -39,19 +39,9 @@ class Encoder:
 
     def encode(self, text: str, workers: int = 1) -> Ids:
         """The ids, fast. workers: threads. Raises UnicodeEncodeError for a lone surrogate."""
-        if self._cuts is None or len(text) < LONG:
+        if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
-        encoders = [self._an_encoder() for _ in range(workers)]
-        parts = list(in_threads([encoder.encode for encoder in encoders], self._cuts.blocks(text)))
-        self._idle += encoders  # not those of a call that was broken off
-        return np.concatenate(parts)
-
-    def _an_encoder(self) -> BlockEncoder:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            assert self._cuts is not None
-            return BlockEncoder(self._cuts, self._ids_of_stretch, self.dtype)
+        return np.concatenate(list(in_threads(self._blocks.encode, self._cuts.blocks(text), workers)))
 
     def _ids_of_stretch(self, stretch: bytes) -> "tuple[int, ...] | list[int]":
         text = stretch.decode()

@@ -6,7 +6,13 @@ A dict says it all, and is the definition. But a book has a stretch every five b
 as long as a regular expression. So a stretch of up to 15 bytes and its length are packed into a key of 16 bytes, and
 the keys of a whole block are looked up at once, in a hash table held in NumPy arrays (open addressing, linear probing:
 Knuth, The Art of Computer Programming, volume 3, section 6.4). Only what is new, or long, goes to the dict.
+
+Several threads may ask at once. One at a time takes in what is new; the others go on looking up meanwhile, for a number
+stands in the table only when all that belongs to it is in place.
 """
+
+import threading
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +21,7 @@ from bpe.rows import GrowingArray, Numbers
 
 Places = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.void]  # of 16 bytes
+Slots = npt.NDArray[np.int32]
 
 NEW = 0  # the number of no stretch, and what an empty slot of the table holds
 
@@ -29,14 +36,17 @@ _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)  # odd numb
 
 
 class Stretches:
-    """Numbers stretches from 1 on, in the order they are first seen.
+    """Numbers stretches from 1 on, in the order they are taken in.
 
+    learn: called with stretches that are new, in the order of their numbers, before anyone is given those.
     known: every stretch at its number (the one at 0 is none). size: bytes of all known stretches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, learn: Callable[[Sequence[bytes]], object] = len) -> None:
         self.known = [b""]
         self.size = 0
+        self._learn = learn
+        self._taking_in = threading.Lock()
         self._numbers: dict[bytes, int] = {}
         self._slots = np.full(1 << 12, NEW, np.int32)
         self._keys = GrowingArray(np.zeros(1, f"V{KEY}"))  # of each number; all zeros for NEW and for long stretches
@@ -49,57 +59,65 @@ class Stretches:
         numbers = self._looked_up(keys)
         new = np.flatnonzero(numbers == NEW)
         if len(new):
-            numbers[new] = self._numbers_of_new(block, starts[new], lengths[new], keys[new])
+            spans = zip(starts[new].tolist(), (starts[new] + lengths[new]).tolist(), strict=True)
+            with self._taking_in:
+                numbers[new] = self._taken_in([block[start:stop] for start, stop in spans], keys[new])
         return numbers
 
     def _looked_up(self, keys: Keys) -> Numbers:
         """The numbers of keys, NEW for those that the table does not have."""
-        slots = self._first_slots(keys)
-        numbers = self._slots.take(slots).astype(np.int64)
+        table = self._slots  # a larger one may take its place meanwhile
+        slots = self._first_slots(keys, table)
+        numbers = table.take(slots).astype(np.int64)
         others = np.flatnonzero(_differ(self._keys.values.take(numbers), keys))
         while len(others := others[numbers[others] != NEW]):  # another stretch has the slot: try the next one
-            slots[others] = (slots[others] + 1) % len(self._slots)
-            numbers[others] = self._slots[slots[others]]
+            slots[others] = (slots[others] + 1) % len(table)
+            numbers[others] = table[slots[others]]
             others = others[_differ(self._keys.values[numbers[others]], keys[others])]
         return numbers
 
-    def _first_slots(self, keys: Keys) -> Numbers:
-        first, second = keys.view(np.uint64).reshape(-1, 2).T
-        bits = (len(self._slots) - 1).bit_length()
-        slots: Numbers = ((first * _MIX[0] ^ second * _MIX[1]) >> np.uint64(64 - bits)).view(np.int64)
-        return slots
-
-    def _numbers_of_new(self, block: bytes, starts: Places, lengths: Places, keys: Keys) -> list[int]:
+    def _taken_in(self, stretches: Sequence[bytes], keys: Keys) -> list[int]:
         """The numbers of stretches that the table does not have; those that the dict has not either are taken in."""
-        numbers, first_seen = [], []
-        for place, (start, stop) in enumerate(zip(starts.tolist(), (starts + lengths).tolist(), strict=True)):
-            stretch = block[start:stop]
-            number = self._numbers.get(stretch, NEW)
-            if number == NEW:
-                number = self._numbers[stretch] = len(self.known)
-                self.known.append(stretch)
-                self.size += len(stretch)
-                first_seen.append(place)
-            numbers.append(number)
-        if first_seen:
-            self._keys.extend(keys[first_seen])
+        new: dict[bytes, int] = {}  # and where each comes first
+        for place, stretch in enumerate(stretches):
+            if stretch not in self._numbers:
+                new.setdefault(stretch, place)
+        if new:
+            self._learn([*new])
+            self._keys.extend(keys[[*new.values()]])
+            numbers = range(len(self.known), len(self.known) + len(new))
+            self.known += new
+            self.size += sum(map(len, new))
+            self._numbers.update(zip(new, numbers, strict=True))
             if 4 * len(self.known) > len(self._slots):  # a full table would be searched for ever
-                self._slots = np.full(1 << (8 * len(self.known)).bit_length(), NEW, np.int32)
-                self._take_slots(np.arange(1, len(self.known)))
+                self._slots = self._table(1 << (8 * len(self.known)).bit_length())
             else:
-                self._take_slots(np.arange(len(self.known) - len(first_seen), len(self.known)))
-        return numbers
+                self._fill(self._slots, np.array(numbers))
+        return [self._numbers[stretch] for stretch in stretches]
 
-    def _take_slots(self, numbers: Numbers) -> None:
-        """Put numbers into the table, long stretches left out; of several that want an empty slot, one gets it."""
+    def _table(self, size: int) -> Slots:
+        """A table of all known stretches."""
+        table = np.full(size, NEW, np.int32)
+        self._fill(table, np.arange(1, len(self.known)))
+        return table
+
+    def _fill(self, table: Slots, numbers: Numbers) -> None:
+        """Put numbers into a table, long stretches left out; of several that want an empty slot, one gets it."""
         keys = self._keys.values[numbers]
         short = _differ(keys, np.zeros_like(keys))
-        numbers, slots = numbers[short], self._first_slots(keys[short])
+        numbers, slots = numbers[short], self._first_slots(keys[short], table)
         while len(numbers):
-            empty = self._slots[slots] == NEW
-            self._slots[slots[empty]] = numbers[empty]
-            others = self._slots[slots] != numbers
-            numbers, slots = numbers[others], (slots[others] + 1) % len(self._slots)
+            empty = table[slots] == NEW
+            table[slots[empty]] = numbers[empty]
+            others = table[slots] != numbers
+            numbers, slots = numbers[others], (slots[others] + 1) % len(table)
+
+    @staticmethod
+    def _first_slots(keys: Keys, table: Slots) -> Numbers:
+        first, second = keys.view(np.uint64).reshape(-1, 2).T
+        bits = (len(table) - 1).bit_length()
+        slots: Numbers = ((first * _MIX[0] ^ second * _MIX[1]) >> np.uint64(64 - bits)).view(np.int64)
+        return slots
 
 
 def _keys(block: bytes, starts: Places, lengths: Places) -> Keys:

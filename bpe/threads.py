@@ -1,12 +1,11 @@
 """Work on a stream of items in threads: it pays where NumPy, which lets other threads run meanwhile, does the work.
 
-In: workers, which are functions of one item, and items.  Out: what they return, in the items' order.
+In: a function of one item, and items.  Out: what they return, in the items' order.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
@@ -15,31 +14,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(workers: Sequence[Callable[[Item], Result]], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """`worker(item)` for each item, by any of the workers; each has one item at a time, and a few items are held.
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
+    """`work(item)` for each item, by so many threads; a few items and results are held.
 
-    One worker works in the caller's own thread.
+    One worker is the caller's own thread.
     """
-    if len(workers) == 1:
-        yield from map(workers[0], items)
+    if workers == 1:
+        yield from map(work, items)
         return
     _keep_freed_memory()
-    idle = SimpleQueue[Callable[[Item], Result]]()
-    for worker in workers:
-        idle.put(worker)
-
-    def work(item: Item) -> Result:
-        worker = idle.get()
-        try:
-            return worker(item)
-        finally:
-            idle.put(worker)
-
-    with ThreadPoolExecutor(len(workers)) as threads:
+    with ThreadPoolExecutor(workers) as threads:
         pending = deque[Future[Result]]()
         for item in items:
             pending.append(threads.submit(work, item))
-            if len(pending) > 2 * len(workers):
+            if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -8,6 +8,7 @@ are counted (bpe/stretches.py), and each distinct stretch is split into its word
 
 import contextlib
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +16,6 @@ import numpy as np
 
 from bpe.cuts import LONG, Cuts, cuts_of, is_one_piece
 from bpe.errors import BPEError
-from bpe.progress import progress_bar
 from bpe.split import Splitter
 from bpe.stretches import CAPACITY, Stretches
 from bpe.threads import in_threads
@@ -40,41 +40,47 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
             else:
                 yield from cuts.blocks(text)
 
-    counters = [_StretchCounter(cuts) for _ in range(workers or os.cpu_count() or 1)]
-    for full in in_threads([counter.count for counter in counters], blocks()):
+    counter = _StretchCounter(cuts)
+    for full in in_threads(counter.count, blocks(), workers or os.cpu_count() or 1):
         _add_words(words, full, splitter)
-    for counter in counters:
-        _add_words(words, counter.counts(), splitter)
+    _add_words(words, counter.counts(), splitter)
     return {word.encode(): times for word, times in words.items()}
 
 
 class _StretchCounter:
-    """Counts the stretches of blocks."""
+    """Counts the stretches of blocks; several threads may do so at once."""
 
     def __init__(self, cuts: Cuts) -> None:
         self._cuts = cuts
+        self._adding = threading.Lock()
         self._forget()
 
     def _forget(self) -> None:
         self._stretches = Stretches()
-        self._times = np.zeros(0, np.int64)
+        self._times = np.zeros(1, np.int64)
 
     def count(self, block: str) -> dict[bytes, int]:
         """Count one more block. Out: the counts so far, if there are so many that they are given up here; else none."""
         utf8 = block.encode()
-        numbers = self._stretches.numbers(utf8, self._cuts.places(utf8))
-        times = np.bincount(numbers, minlength=len(self._stretches.known))
-        times[: len(self._times)] += self._times
-        self._times = times
-        if self._stretches.size <= CAPACITY:
-            return {}
-        counts = self.counts()
-        self._forget()
-        return counts
+        places = self._cuts.places(utf8)
+        stretches = self._stretches
+        numbers = stretches.numbers(utf8, places)
+        with self._adding:
+            if stretches is not self._stretches:  # they were given up meanwhile
+                numbers = self._stretches.numbers(utf8, places)
+            times = np.bincount(numbers, minlength=len(self._times))
+            times[: len(self._times)] += self._times
+            self._times = times
+            if self._stretches.size <= CAPACITY:
+                return {}
+            counts = self.counts()
+            self._forget()
+            return counts
 
     def counts(self) -> dict[bytes, int]:
         """How often each stretch occurred."""
-        return dict(zip(self._stretches.known[1:], self._times[1:].tolist(), strict=True))
+        known, times = self._stretches.known, self._times.tolist()
+        return dict(zip(known[1 : len(times)], times[1:], strict=True))
 
 
 def _add_words(words: Counter[str], stretches: dict[bytes, int], splitter: Splitter) -> None:
@@ -86,13 +92,11 @@ def _add_words(words: Counter[str], stretches: dict[bytes, int], splitter: Split
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
-    """The texts, with a progress bar. Raises BPEError for one with a lone surrogate."""
-    with progress_bar(description="counting words", unit="char", unit_scale=True) as bar:
-        for text in texts:
-            with naming_lone_surrogates(text):
-                text.encode()
-            yield text
-            bar.update(len(text))
+    """The texts. Raises BPEError for one with a lone surrogate."""
+    for text in texts:
+        with naming_lone_surrogates(text):
+            text.encode()
+        yield text
 
 
 @contextlib.contextmanager

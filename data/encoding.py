@@ -50,7 +50,7 @@ def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = N
     workers: threads that encode; None: one for each core. Raises BPEError for a lone surrogate.
     """
     encode = functools.partial(encode_example, tok)
-    return in_threads([encode] * (workers or os.cpu_count() or 1), filter(_has_text, examples))
+    return in_threads(encode, filter(_has_text, examples), workers or os.cpu_count() or 1)
 
 
 def _has_text(example: Example) -> bool:

@@ -8,7 +8,7 @@ import bpe.block_encoder
 import bpe.cuts
 import bpe.encoder
 from bpe import Tokenizer
-from bpe.block_encoder import BlockEncoder
+from bpe.rows import GrowingArray
 
 
 @pytest.fixture
@@ -51,18 +51,23 @@ def test_a_known_stretch_is_not_worked_out_again(blocks_always):
     )
 
 
-def test_a_call_that_is_broken_off_leaves_no_half_taught_encoder_behind(monkeypatch, blocks_always, trained):
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_call_that_is_broken_off_leaves_nothing_half_learned_behind(moment, monkeypatch, blocks_always, trained):
     text = "the then 'S 12345 naïve " * 5
     expected = list(trained._encoder.plain(text))
     fresh = Tokenizer(trained.vocabulary)
 
-    def interrupted(self, block):
-        self._stretches.numbers(block.encode(), self._cuts.places(block.encode()))
-        raise KeyboardInterrupt
+    extend, calls = GrowingArray.extend, []
+
+    def interrupted(self, values):
+        extend(self, values)
+        calls.append(values)
+        if len(calls) == moment:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(BlockEncoder, "encode", interrupted)
         if fresh._encoder._cuts is not None:
+            patch.setattr(GrowingArray, "extend", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 fresh.encode_to_array(text)
     assert fresh.encode_to_array(text).tolist() == expected

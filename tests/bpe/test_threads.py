@@ -14,21 +14,13 @@ def test_results_come_in_the_order_of_the_items(number):
         time.sleep(0.001 * (item % 3))
         return item * item
 
-    assert list(in_threads([work] * number, range(40))) == [item * item for item in range(40)]
+    assert list(in_threads(work, range(40), number)) == [item * item for item in range(40)]
 
 
-def test_a_worker_has_one_item_at_a_time():
-    busy = [threading.Lock(), threading.Lock()]
-
-    def worker(lock):
-        def work(item):
-            assert lock.acquire(blocking=False)
-            time.sleep(0.001)
-            lock.release()
-
-        return work
-
-    list(in_threads([worker(lock) for lock in busy], range(40)))
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_as_many_items_are_worked_on_at_once(number):
+    meeting = threading.Barrier(number, timeout=10)
+    list(in_threads(lambda item: meeting.wait(), range(6), number))  # each waits for all others
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -40,14 +32,14 @@ def test_few_items_are_taken_before_results_are(number):
             taken.append(item)
             yield item
 
-    next(in_threads([str] * number, items()))
+    next(in_threads(str, items(), number))
     assert len(taken) <= 2 * number + 1
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_what_a_worker_raises_reaches_the_caller(number):
     with pytest.raises(ZeroDivisionError):
-        list(in_threads([lambda item: 1 // item] * number, [1, 0, 1]))
+        list(in_threads(lambda item: 1 // item, [1, 0, 1], number))
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -57,4 +49,4 @@ def test_what_the_items_raise_reaches_the_caller(number):
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(in_threads([str] * number, items()))
+        list(in_threads(str, items(), number))
