@@ -19,12 +19,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
+from bpe.progress import progress_bar
 from data import gutenberg
 from data.apparatus import Uncertain
 from data.clean import normalise
 from data.errors import CONVERT_IT, DataError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Split = Literal["train", "valid"]
 
@@ -58,8 +62,8 @@ class Pair:
     tag: str = ""
 
 
-def read_texts(paths: Sequence[Path]) -> Iterator[Document]:
-    """Every document of these files and folders, cleaned, in `text_files`' order.
+def read_texts(paths: Sequence[Path], purpose: str = "reading") -> Iterator[Document]:
+    """Every document of these files and folders, cleaned, in `text_files`' order; a progress bar says what for.
 
     A file, or an archive's member, is a document; lines that hold only `<|endoftext|>` separate documents within it,
     and one longer than MAX_DOCUMENT goes on as another, cut at a paragraph, else at a line, a blank, or anywhere.
@@ -68,13 +72,19 @@ def read_texts(paths: Sequence[Path]) -> Iterator[Document]:
     there is no text in any of them.
     """
     some = False
-    for file in text_files(paths):
-        with explained(file):
-            for name, stream in _streams(file):
-                for number, raw in enumerate(_documents(_blocks(stream, name)), start=1):
-                    if text := _cleaned(raw, name):
-                        some = True
-                        yield Document(name if number == 1 else f"{name} #{number}", text)
+    files = text_files(paths)
+    before = 0  # bytes of the files before this one
+    with reading_bar(files, purpose) as bar:
+        for file in files:
+            with explained(file), file.open("rb") as packed:
+                for name, stream in _streams(file, packed):
+                    for number, raw in enumerate(_documents(_blocks(stream, name)), start=1):
+                        if text := _cleaned(raw, name):
+                            some = True
+                            yield Document(name if number == 1 else f"{name} #{number}", text)
+                        bar.update(before + packed.tell() - bar.n)
+                before += packed.seek(0, io.SEEK_END)
+                bar.update(before - bar.n)  # what stands behind an archive's last text
     if not some:
         raise DataError(
             f"no text in {_listed(paths)}: the files are empty or were skipped; name files with text in them"
@@ -107,13 +117,13 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
     return sorted(found.values())
 
 
-def open_plain_or_packed(path: Path) -> IO[bytes]:
-    """A file's bytes, unpacked when its name ends in .xz or .gz."""
+def opened(path: Path, file: IO[bytes]) -> IO[bytes]:
+    """What an open file holds, unpacked when its path ends in .xz or .gz. Neither closes the other."""
     if path.suffix.lower() == ".xz":
-        return lzma.open(path)
+        return lzma.open(file)
     if path.suffix.lower() == ".gz":
-        return io.BufferedReader(gzip.open(path))
-    return path.open("rb")
+        return io.BufferedReader(gzip.open(file))
+    return file
 
 
 def _documents(blocks: Iterator[str]) -> Iterator[str]:
@@ -189,15 +199,15 @@ def _warn_once(message: str) -> None:
     _log.warning(message)
 
 
-def _streams(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The byte streams in a file with their names: one, or in an archive one for each text, to be read in turn."""
+def _streams(file: Path, packed: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
+    """The byte streams in an open file with their names: one, or of an archive one for each text, read in turn."""
     if file.name.lower().endswith(_TARS):
-        with tarfile.open(file, "r|*") as tar:  # as a stream, so that members are never all in memory
+        with tarfile.open(fileobj=packed, mode="r|*") as tar:  # as a stream, so that members are never all in memory
             for member in tar:
                 if member.isfile() and _is_text_member(member.name) and (stream := tar.extractfile(member)):
                     yield f"{file}/{member.name}", stream
     elif file.suffix.lower() == ".zip":
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(packed) as archive:
             for info in archive.infolist():
                 if info.is_dir() or not _is_text_member(info.filename):
                     continue
@@ -206,8 +216,7 @@ def _streams(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 with archive.open(info) as unpacked:
                     yield f"{file}/{info.filename}", unpacked
     else:
-        with open_plain_or_packed(file) as plain:
-            yield str(file), plain
+        yield str(file), opened(file, packed)
 
 
 def _is_text_member(name: str) -> bool:
@@ -227,6 +236,15 @@ def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
             yield from _below(path, seen)
         elif path.is_file():
             yield path
+
+
+def reading_bar(files: Sequence[Path], purpose: str) -> "tqdm[Any]":
+    """A progress bar over the bytes of files, as they are on the disk, and so with the time left. Raises DataError."""
+    total = 0
+    for file in files:
+        with explained(file):
+            total += file.stat().st_size
+    return progress_bar(total=total, description=purpose, unit="B", unit_scale=True)
 
 
 @contextlib.contextmanager

@@ -52,11 +52,14 @@ class Source(Generic[Example]):
 
     name: str
     files: tuple[Path, ...]
-    read: Callable[[], Iterator[tuple[Split, Example]]]
+    read: Callable[[str], Iterator[tuple[Split, Example]]]
 
-    def examples(self) -> Iterator[tuple[Split, Example]]:
-        """Every example with its split, in the same order each time. Raises DataError for files that cannot be used."""
-        return self.read()
+    def examples(self, purpose: str = "reading") -> Iterator[tuple[Split, Example]]:
+        """Every example with its split, in the same order each time; a progress bar says what they are read for.
+
+        Raises DataError for files that cannot be used.
+        """
+        return self.read(purpose)
 
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with RULES and with the name or the bytes of any file."""
@@ -79,7 +82,7 @@ def text_source(texts: Sequence[Path] | None, dataset: str | None, downloads: Pa
         return _source_of_files(_listed(texts), text_files(texts))
     name = _known(dataset or "gutenberg", TEXTS, "texts")
     if name == "sample":
-        return TextSource(name, _sample_files(), _sample_texts)
+        return TextSource(name, _sample_files(), lambda _: _sample_texts())
     try:
         if name == "gutenberg":
             return _to_be_split(name, gutenberg_books.download(downloads / name))
@@ -100,7 +103,7 @@ def pair_source(pairs: Path | None, dataset: str | None, downloads: Path) -> Pai
         return _source_of_pairs(str(pairs), writing_prompts.find_pair_files(pairs))
     name = _known(dataset or "writingprompts", PAIRS, "pairs")
     if name == "sample":
-        return PairSource(name, _sample_files(), lambda: split_pairs(sample_pairs))
+        return PairSource(name, _sample_files(), lambda _: split_pairs(sample_pairs))
     try:
         folder = writing_prompts.download(downloads / name)
     except Unreachable as error:
@@ -142,23 +145,24 @@ def _source_of_files(name: str, files: Sequence[Path]) -> TextSource:
 
 
 def _to_be_split(name: str, files: Sequence[Path]) -> TextSource:
-    return TextSource(name, tuple(files), lambda: split_documents(read_texts(files)))
+    return TextSource(name, tuple(files), lambda purpose: split_documents(read_texts(files, purpose)))
 
 
 def _given_split(name: str, train: Sequence[Path], valid: Sequence[Path]) -> TextSource:
-    return TextSource(
-        name, (*train, *valid), lambda: keep_documents_apart(train=read_texts(train), valid=read_texts(valid))
-    )
+    def examples(purpose: str) -> Iterator[tuple[Split, Document]]:
+        return keep_documents_apart(train=read_texts(train, purpose), valid=read_texts(valid, purpose))
+
+    return TextSource(name, (*train, *valid), examples)
 
 
 def _source_of_pairs(name: str, files: dict[Split, tuple[Path, Path]]) -> PairSource:
-    def examples() -> Iterator[tuple[Split, Pair]]:
+    def examples(purpose: str) -> Iterator[tuple[Split, Pair]]:
+        def pairs_of(split: Split) -> Iterator[Pair]:
+            return writing_prompts.read_pairs(*files[split], purpose)
+
         if "valid" in files:
             return keep_pairs_apart(pairs_of("train"), pairs_of("valid"))
         return split_pairs(lambda: pairs_of("train"))
-
-    def pairs_of(split: Split) -> Iterator[Pair]:
-        return writing_prompts.read_pairs(*files[split])
 
     return PairSource(name, tuple(file for both in files.values() for file in both), examples)
 

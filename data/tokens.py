@@ -23,7 +23,6 @@ import numpy.typing as npt
 from bpe import Tokenizer
 from bpe.block_encoder import Ids
 from bpe.files import atomic_write, sha256_of, write_json
-from bpe.progress import progress_bar
 from data.documents import Split
 from data.encoding import Encoded, Example, encoded
 from data.errors import DataError
@@ -150,12 +149,12 @@ class TokenFile:
 
 
 def prepared(
-    examples: Callable[[], Iterable[Example]], tok: Tokenizer, folder: Path, name: str, source: str
+    examples: Callable[[str], Iterable[Example]], tok: Tokenizer, folder: Path, name: str, source: str
 ) -> dict[Split, TokenFile]:
-    """The token files of a source: those in `folder` if they fit, else new ones made from `examples()`.
+    """The token files of a source: those in `folder` if they fit, else new ones made from its examples.
 
-    They fit when they are whole and were made by this tokenizer from the text with the fingerprint `source`.
-    Raises what `write_token_files` raises.
+    They fit when they are whole and were made by this tokenizer from the text with the fingerprint `source`. examples:
+    gives the source's, with a progress bar that says what for. Raises what `write_token_files` raises.
     """
     try:
         files = {split: TokenFile.open(token_file_path(folder, name, split), tok) for split in SPLITS}
@@ -163,7 +162,7 @@ def prepared(
         files = {}
     if files and all(file.manifest.source == source for file in files.values()):
         return files
-    return write_token_files(examples(), tok, folder, name, source=source)
+    return write_token_files(examples("encoding"), tok, folder, name, source=source)
 
 
 def write_token_files(
@@ -190,11 +189,9 @@ def write_token_files(
         writers = {
             split: _Writer(stack.enter_context(atomic_write(paths[split], binary=True)), tok) for split in splits
         }
-        bar = stack.enter_context(progress_bar(description="encoding", unit="B", unit_scale=True))
         stream = stack.enter_context(contextlib.closing(encoded(wanted, tok, workers)))
         for example in stream:
             writers[example.split].add(example)
-            bar.update(example.num_bytes)
         for split, writer in writers.items():
             if not writer.table:
                 raise DataError(_nothing_for(split))

@@ -22,14 +22,17 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import count, zip_longest
 from pathlib import Path, PurePosixPath
-from typing import get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from bpe.files import atomic_write
 from data.clean import normalise
 from data.detokenise import detokenise
-from data.documents import MAX_DOCUMENT, Pair, Split, explained, open_plain_or_packed
+from data.documents import MAX_DOCUMENT, Pair, Split, explained, opened, reading_bar
 from data.download import Downloader
 from data.errors import CONVERT_IT, DataError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 ADDRESS = "https://dl.fbaipublicfiles.com/fairseq/data/writingPrompts.tar.gz"
 MIN_WORDS = 50
@@ -93,15 +96,15 @@ def find_pair_files(folder: Path) -> dict[Split, tuple[Path, Path]]:
     return found
 
 
-def read_pairs(source: Path, target: Path) -> Iterator[Pair]:
+def read_pairs(source: Path, target: Path, purpose: str = "reading") -> Iterator[Pair]:
     """The pairs of two files whose lines belong together, cleaned; how many were left out, and why, is logged.
 
-    Raises DataError when a file is empty, cannot be read or is not text, when one has more lines than the other, and
-    when no pair is left.
+    purpose: what a progress bar says of it. Raises DataError when a file is empty, cannot be read or is not text, when
+    one has more lines than the other, and when no pair is left.
     """
     left_out = Counter[str]()
     lines = 0
-    for number, (prompt, story) in enumerate(zip_longest(_lines(source), _lines(target)), start=1):
+    for number, (prompt, story) in enumerate(_lines_of_both(source, target, purpose), start=1):
         if prompt is None or story is None:
             short, long = (source, target) if prompt is None else (target, source)
             raise DataError(
@@ -162,9 +165,17 @@ def _prompt_and_tag(line: str) -> tuple[str, str]:
     return normalise(detokenise(" ".join(line.split()))), tag
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines_of_both(source: Path, target: Path, purpose: str) -> Iterator[tuple[str | None, str | None]]:
+    """The lines of two files side by side, None where one has no more, with a progress bar."""
+    with reading_bar([source, target], purpose) as bar:
+        yield from zip_longest(_lines(source, bar), _lines(target, bar))
+
+
+def _lines(path: Path, bar: "tqdm[Any]") -> Iterator[str]:
     """The lines of a UTF-8 file, plain or packed, without their ends; only LF ends a line."""
-    with explained(path), open_plain_or_packed(path) as file:
+    with explained(path), path.open("rb") as packed:
+        file = opened(path, packed)
+        read = 0
         for number in count(1):
             raw = file.readline(MAX_DOCUMENT)
             if not raw:
@@ -177,6 +188,8 @@ def _lines(path: Path) -> Iterator[str]:
                 yield raw.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise DataError(f"{path}: line {number:,} is not UTF-8; {CONVERT_IT}") from error
+            bar.update(packed.tell() - read)
+            read = packed.tell()
 
 
 def _plain_or_packed(path: Path) -> Path | None:

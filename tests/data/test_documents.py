@@ -9,6 +9,7 @@ import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,26 @@ def written(path: Path, content: str | bytes) -> Path:
     return path
 
 
+class Bar:
+    """What was told to a progress bar."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        self.steps: list[int] = []
+
+    def update(self, step: int) -> None:
+        self.steps.append(step)
+
+    @property
+    def n(self) -> int:
+        return sum(self.steps)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 def tar_of(path: Path, members: dict[str, bytes]) -> Path:
     with tarfile.open(path, "w:xz" if path.name.endswith("xz") else "w:gz") as tar:
         for name, content in members.items():
@@ -60,6 +81,28 @@ def test_every_kind_of_file_gives_the_same_text(tmp_path: Path) -> None:
         archive.writestr("one.txt", raw)
         archive.writestr("__MACOSX/._one.txt", b"\0")
     assert texts(tmp_path) == [STORY] * 7
+
+
+def test_a_progress_bar_follows_the_bytes_that_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[Bar] = []
+    monkeypatch.setattr(documents, "progress_bar", lambda **options: bars.append(Bar(options)) or bars[-1])
+    stories = {name: os.urandom(300_000).hex().encode() for name in ("one.txt", "two.txt")}  # large when packed too
+    written(tmp_path / "a.txt", stories["one.txt"])
+    written(tmp_path / "b.txt.gz", gzip.compress(stories["one.txt"]))
+    tar_of(tmp_path / "c.tar.xz", stories)
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name, story in stories.items():
+            archive.writestr(name, story)
+    sizes = [file.stat().st_size for file in sorted(tmp_path.iterdir())]
+
+    assert len([*read_texts([tmp_path], "counting")]) == 6
+    (bar,) = bars
+    assert bar.options["description"] == "counting"
+    assert bar.options["total"] == bar.n == sum(sizes)
+    assert min(bar.steps) >= 0
+    half_of_each_archive = [sum(sizes[:2]) + sizes[2] / 2, sum(sizes[:3]) + sizes[3] / 2]
+    read = list(accumulate(bar.steps))
+    assert all(min(abs(place - half) for place in read) < sum(sizes) / 50 for half in half_of_each_archive)
 
 
 def test_a_folder_is_read_whole_in_order_and_other_files_are_passed_over(tmp_path: Path) -> None:

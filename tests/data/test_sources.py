@@ -5,10 +5,11 @@ import tomllib
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
-from data import gutenberg_books, sources, tiny_stories, writing_prompts
+from data import documents, gutenberg_books, sources, tiny_stories, writing_prompts
 from data.clean import normalise
 from data.download import Unreachable
 from data.errors import DataError
@@ -51,6 +52,21 @@ def test_examples_come_the_same_each_time(tmp_path: Path) -> None:
     pairs = pair_source(pairs_in(tmp_path / "p", {"train": range(30)}), None, tmp_path)
     assert list(texts.examples()) == list(texts.examples()) != []
     assert list(pairs.examples()) == list(pairs.examples()) != []
+
+
+def test_a_progress_bar_says_what_examples_are_read_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bar = MagicMock()
+    monkeypatch.setattr(documents, "progress_bar", bar)
+    both, one = {"train": range(9), "valid": range(10, 13)}, {"train": range(9)}
+    for read_times, source in [
+        (1, text_source([texts_in(tmp_path / "a", one="a b c d")], None, tmp_path)),
+        (2, text_source([texts_in(tmp_path / "b", train="a", valid="b")], None, tmp_path)),
+        (2, pair_source(pairs_in(tmp_path / "c", both), None, tmp_path)),
+        (3, pair_source(pairs_in(tmp_path / "d", one), None, tmp_path)),
+    ]:
+        bar.reset_mock()
+        list(source.examples("encoding"))
+        assert [call.kwargs["description"] for call in bar.call_args_list] == ["encoding"] * read_times
 
 
 def test_the_fingerprint_changes_with_a_name_and_with_a_byte_and_with_nothing_else(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_files_that_fit_are_used_again_and_others_written_anew(tok, tmp_path):
     def run(source: str, tok: Tokenizer = tok) -> bool:
         """Whether the source was read."""
         read = []
-        prepared(lambda: read.append(1) or documents(CORPUS), tok, tmp_path, "a", source)
+        prepared(lambda purpose: read.append(purpose) or documents(CORPUS), tok, tmp_path, "a", source)
         return bool(read)
 
     other = Tokenizer.train([CORPUS], vocab_size=265, special_tokens=SPECIAL_TOKENS)
@@ -225,7 +225,7 @@ def test_a_disk_that_fills_up_at_any_moment_leaves_the_old_files_or_files_known_
             continue
         expected = {"old": CORPUS, "new": "A man."}[file.manifest.source]
         assert file.document(0).tolist() == document_tokens(tok, expected).tolist()
-    again = prepared(lambda: documents("A man."), tok, tmp_path, "a", "new")
+    again = prepared(lambda _: documents("A man."), tok, tmp_path, "a", "new")
     assert all(again[split].document(0).tolist() == document_tokens(tok, "A man.").tolist() for split in SPLITS)
 
 

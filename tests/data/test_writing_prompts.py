@@ -7,10 +7,11 @@ import re
 import tarfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
-from data import writing_prompts
+from data import documents, writing_prompts
 from data.clean import normalise
 from data.documents import Pair
 from data.download import Downloader, Unreachable
@@ -115,6 +116,18 @@ def test_plain_and_packed_files_give_the_same_pairs(tmp_path: Path) -> None:
     packed = find_pair_files(folder_with(tmp_path / "packed", train_source_xz=prompts, train_target_xz=stories))
     assert list(read_pairs(*plain["train"])) == list(read_pairs(*packed["train"]))
     assert [pair.tag for pair in read_pairs(*plain["train"])] == ["WP", "EU"]
+
+
+def test_a_progress_bar_follows_the_bytes_that_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bar = MagicMock()
+    monkeypatch.setattr(documents, "progress_bar", bar)
+    files = find_pair_files(folder_with(tmp_path, train_source="A man\n" * 200, train_target_xz=f"{TALE}\n" * 200))
+    assert len(list(read_pairs(*files["train"], "counting"))) == 200
+    size = sum(file.stat().st_size for file in files["train"])
+    bar.assert_called_once_with(total=size, description="counting", unit="B", unit_scale=True)
+    steps = [call.args[0] for call in bar.return_value.__enter__().update.call_args_list]
+    assert sum(steps) == size
+    assert min(steps) >= 0
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
