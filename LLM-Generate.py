@@ -1,56 +1,73 @@
 """Write stories with a trained model: parse, load, write.
 
-In: a prompt and how to sample.  Out: the story on stdout, as it is written, and nothing else; notes on stderr.
+In: prompts and how to sample.  Out: the stories on stdout, as they are written, and nothing else; notes on stderr.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from bpe.command import CommandParser, UsageError, run_command, show
-
-if TYPE_CHECKING:
-    from model.story import Story
+from model.ending import ENDINGS, FINISH
+from model.story_settings import MAX_TOKENS, Sampling
 
 EXAMPLES = """\
   python LLM-Generate.py "A man in a sinking ship"
   python LLM-Generate.py "A woman hugging a child" --num 3 --seed 1 --temperature 0.9
-  python LLM-Generate.py "The last lighthouse" --json > story.json
+  python LLM-Generate.py "The last lighthouse" --max-tokens 200 --json > story.json
+  python LLM-Generate.py --prompt-file prompts.txt > stories.txt
   python LLM-Generate.py --interactive
 """
+FILTERS = {  # fields of Sampling, in the order in which they are applied
+    "repeat_penalty": ("R", "make recent tokens less likely; 1: off"),
+    "temperature": ("T", "0: always the likeliest; higher: bolder"),
+    "top_k": ("K", "keep the K likeliest; 0: off"),
+    "top_p": ("P", "keep the fewest that have probability P; 1: off"),
+    "min_p": ("P", "drop below P times the likeliest; 0: off"),
+}
 
 
 def parser() -> CommandParser:
-    """The options; the defaults of sampling are model/sampling.py's, and this file knows none of them but in words."""
+    """The options."""
     options = CommandParser(
         "LLM-Generate.py", "Write a story from a prompt with a model that LLM-BPE.py trained.", EXAMPLES
     )
     options.add_argument("prompt", nargs="*", help='what the story is about; "" leaves that to the model')
     options.add_argument(
-        "--interactive", action="store_true", help="go on asking for prompts; :help lists what else it can do"
+        "--prompt-file", metavar="FILE", help="write a story for every line of FILE, below its prompt; - is stdin"
+    )
+    options.add_argument(
+        "--interactive", action="store_true", help="a writing session; :help lists what it can do besides stories"
     )
 
     what = options.add_argument_group("what to write")
-    what.add_argument("--num", type=int, default=1, metavar="N", help="stories; story i has seed S + i (default 1)")
-    what.add_argument("--max-tokens", type=int, metavar="N", help="longest story, in tokens (default 2000)")
+    what.add_argument(
+        "--num", type=int, default=1, metavar="N", help="stories for each prompt; story i has seed S + i (default 1)"
+    )
+    what.add_argument(
+        "--max-tokens", type=int, default=MAX_TOKENS, metavar="N", help="longest story, in tokens (default %(default)s)"
+    )
+    what.add_argument(
+        "--ending",
+        choices=ENDINGS,
+        default=ENDINGS[0],
+        metavar="HOW",
+        help=f"what becomes of the sentence at that limit: finish (it may take {FINISH} tokens more), trim (it is left "
+        "out) or cut (default %(default)s)",
+    )
     what.add_argument("--json", action="store_true", help="one JSON object per story and line, when it is finished")
 
     how = options.add_argument_group("how to choose each token (in this order)")
-    how.add_argument(
-        "--repeat-penalty", type=float, metavar="R", help="make recent tokens less likely; 1: off (default 1.1)"
-    )
-    how.add_argument(
-        "--temperature", type=float, metavar="T", help="0: always the likeliest; higher: bolder (default 0.8)"
-    )
-    how.add_argument("--top-k", type=int, metavar="K", help="keep the K likeliest; 0: off (default 0)")
-    how.add_argument(
-        "--top-p", type=float, metavar="P", help="keep the fewest that have probability P; 1: off (default 1)"
-    )
-    how.add_argument("--min-p", type=float, metavar="P", help="drop below P times the likeliest; 0: off (default 0.05)")
+    for name, (metavar, meaning) in FILTERS.items():
+        value = getattr(Sampling(), name)
+        how.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(value),
+            default=value,
+            metavar=metavar,
+            help=f"{meaning} (default {value:g})",
+        )
     how.add_argument("--seed", type=int, metavar="S", help="the same seed and settings write the same story")
 
     where = options.add_argument_group("which model, and where it runs")
@@ -70,62 +87,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the arguments ask. Raises a UserError for what the user can put right."""
-    if not (args.prompt or args.interactive):
-        raise UsageError('there is no prompt; give one, such as "A man in a sinking ship", or pass --interactive')
+    if not (args.prompt or args.prompt_file or args.interactive):
+        raise UsageError(
+            'there is no prompt; give one, such as "A man in a sinking ship", or pass --prompt-file or --interactive'
+        )
+    if args.prompt_file and (args.prompt or args.interactive):
+        raise UsageError("--prompt-file brings the prompts; leave out --interactive and a prompt of your own")
     if args.interactive and (args.json or args.num != 1):
         raise UsageError("--interactive writes one story at a time, as text; leave out --num and --json")
     if args.num < 1:
         raise UsageError(f"--num {args.num} asks for no story; pass 1 or more")
+    sampling = Sampling(**{name: getattr(args, name) for name in FILTERS})
 
     from model.loading import default_run, find_stage, load  # torch takes a second: only now that the options are right
     from model.story import Story
-    from model.story_settings import MAX_TOKENS, Sampling
+    from model.writing import prompts_in, show_records, show_stories
 
-    names = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty")
-    sampling = Sampling(**{name: value for name in names if (value := getattr(args, name)) is not None})
-    max_tokens = MAX_TOKENS if args.max_tokens is None else args.max_tokens
+    prompts = prompts_in(args.prompt_file) if args.prompt_file else [as_utf8(" ".join(args.prompt))]
     folder = find_stage(default_run() if args.run is None else args.run)
     if args.run is None:
         note(f"the model is {folder}")
     model, tok = load(folder, args.device, args.dtype, args.quantize)
-    prompt = as_utf8(" ".join(args.prompt))
-    first = Story(model, tok, prompt, sampling=sampling, max_tokens=max_tokens, seed=args.seed)
+    how = {"sampling": sampling, "max_tokens": args.max_tokens, "ending": args.ending}
+    first = Story(model, tok, prompts[0], seed=args.seed, **how)
     if args.interactive:
         from model.interactive import Session
 
-        Session(model, tok, sampling=sampling, max_tokens=max_tokens, seed=first.seed, show=show).run(prompt)
+        Session(model, tok, seed=first.seed, show=show, **how).run(first.prompt)
         return
-    stories = [first] + [
-        Story(model, tok, prompt, sampling=sampling, max_tokens=max_tokens, seed=first.seed + i)
-        for i in range(1, args.num)
-    ]
-    if first.prompt_cut:
-        note(f"the prompt is too long for the model's context of {model.config.context} tokens; it was shortened")
+    wanted = [prompt for prompt in prompts for _ in range(args.num)]
+    stories = [Story(model, tok, prompt, seed=first.seed + i, **how) for i, prompt in enumerate(wanted)]
+    if cut := sum(story.prompt_cut for story in stories[:: args.num]):
+        what = "the prompt is" if len(prompts) == 1 else f"{cut} of {len(prompts)} prompts are"
+        note(f"{what} too long for the model's context of {model.config.context} tokens and shortened")
     if args.seed is None:
         note(f"the seed is {first.seed}")
-    for i, story in enumerate(stories):
-        if args.json:
-            show(json.dumps(described(story), ensure_ascii=False) + "\n")
-            continue
-        if i:
-            show("\n---\n\n")
-        for piece in story:
-            show(piece)
-        show("\n")
-
-
-def described(story: "Story") -> dict[str, object]:
-    """Write a story and tell all about it."""
-    text = "".join(story)
-    return {
-        "prompt": story.prompt,
-        "story": text,
-        "seed": story.seed,
-        "tokens": len(story.tokens),
-        "seconds": round(story.seconds, 3),
-        "stopped": story.stopped,
-        "settings": asdict(story.sampling) | {"max_tokens": story.max_tokens},
-    }
+    if args.json:
+        show_records(stories, show)
+    else:
+        show_stories(stories, show, prompts=args.prompt_file is not None)
 
 
 def note(text: str) -> None:

@@ -4,32 +4,48 @@ In: lines, typed or piped.  Out: stories on stdout; what is said about them on s
 """
 
 import contextlib
-import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bpe import Tokenizer
-from bpe.errors import UserError
+from bpe.errors import FileError, UserError
 from bpe.files import atomic_write
+from model.ending import Ending
 from model.errors import ConfigError
 from model.language_model import LanguageModel
 from model.story import Story
 from model.story_settings import Sampling
+from model.writing import BETWEEN
 
 HELP = """\
-Type a prompt and Return for a story; Ctrl-C stops the story. Commands:
-  :again             another story for the same prompt
-  :set               show the settings        :set NAME VALUE   change one, such as :set temperature 0.9
-  :save FILE         write the stories of this session to a file
-  :quit              leave (or Ctrl-D)        :help             this"""
+Type a prompt and Return for a story; Ctrl-C stops it. Commands:
+  :continue         more of the story
+  :retry            the story, or what :continue brought, written anew
+  :undo             take back what was written last, then what was before that
+  :set              show the settings
+  :set NAME VALUE   change one, such as :set temperature 0.9
+  :save FILE        write the stories of this session to a file
+  :help             this
+  :quit             leave, as Ctrl-D does"""
+STOPPED = {"end": "", "length": ", at max_tokens; :continue goes on", None: ", stopped"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story as it stands: its prompt, its text, and how much of the text stood there before the last writing."""
+
+    prompt: str
+    text: str
+    before: str = ""
 
 
 class Session:
-    """What a writing session keeps: the settings, the last prompt and the stories so far.
+    """What a writing session keeps: the settings and the stories so far.
 
-    seed: of the first story; each further story takes the next number. show: writes a piece of story to stdout.
+    seed: of the first story; whatever is written next takes the next number. show: writes a piece of story to stdout.
     """
 
     def __init__(
@@ -39,79 +55,102 @@ class Session:
         *,
         sampling: Sampling,
         max_tokens: int,
+        ending: Ending,
         seed: int,
         show: Callable[[str], None],
     ) -> None:
         self.model, self.tok = model, tok
-        self.sampling, self.max_tokens, self.seed = sampling, max_tokens, seed
+        self.sampling, self.max_tokens, self.ending, self.seed = sampling, max_tokens, ending, seed
         self.show = show
-        self.prompt: str | None = None
-        self.stories: list[str] = []
+        self.stories: tuple[Told, ...] = ()
+        self.past: list[tuple[Told, ...]] = []  # the stories before each writing: what :undo goes back to
+        self.saved: set[Path] = set()
 
-    def run(self, first_prompt: str | None) -> None:
+    def run(self, first_prompt: str) -> None:
         """Write until the lines end or :quit is typed; Ctrl-C and mistakes end a line, never the session."""
         if sys.stdin.isatty():
             say(HELP)
-        if first_prompt:
-            self.write(first_prompt)
-        going_on = True
-        while going_on:
+        line: str | None = first_prompt
+        while line is not None:
             try:
-                line = next_line()
-                going_on = line is not None and self.obey(line)
+                line = next_line() if self.obey(line) else None
             except UserError as error:
                 say(str(error))
+                line = ""
             except KeyboardInterrupt:
                 say("")
+                line = ""
 
     def obey(self, line: str) -> bool:
         """Follow a command, write a story for a prompt, pass over a blank line; False when the session is to end."""
         if line.startswith(":"):
             return self.command(line[1:])
         if line.strip():
-            self.write(line)
+            self.write(self.stories, line)
         return True
-
-    def write(self, prompt: str) -> None:
-        """Write one story for the prompt; Ctrl-C ends the story alone."""
-        story = Story(self.model, self.tok, prompt, sampling=self.sampling, max_tokens=self.max_tokens, seed=self.seed)
-        self.prompt = prompt
-        self.seed += 1
-        with contextlib.suppress(KeyboardInterrupt):
-            for piece in story:
-                self.show(piece)
-        self.show("\n\n")
-        say(f"[{len(story.tokens)} tokens, {story.seconds:.1f} s, seed {story.seed}]")
-        self.stories.append(f"{prompt}\n\n{story.text}\n")
 
     def command(self, line: str) -> bool:
         """Obey a line after its colon; False when the session is to end."""
-        try:
-            name, *words = shlex.split(line) or [""]
-        except ValueError as error:
-            raise ConfigError(f":{line} cannot be read ({error}); close the quotation mark") from error
-        match name, words:
+        name, _, rest = line.strip().partition(" ")
+        match name, rest.split():
             case "quit" | "q", []:
                 return False
             case "help", []:
                 say(HELP)
-            case "again", [] if self.prompt is not None:
-                self.write(self.prompt)
-            case "again", []:
-                raise ConfigError("there is no story yet; type a prompt first")
+            case (("continue" | "retry" | "undo"), []) if not self.stories:
+                raise ConfigError(f"there is no story to {name} yet; type a prompt first")
+            case "continue", []:
+                *others, story = self.stories
+                self.write(others, story.prompt, story.text)
+            case "retry", []:
+                *others, story = self.stories
+                self.write(others, story.prompt, story.before)
+            case "undo", []:
+                self.undo()
             case "set", []:
                 say("  ".join(f"{name} {value}" for name, value in self.settings().items()))
             case "set", [setting, value]:
                 self.set(setting.replace("-", "_"), value)
-            case "save", [path]:
-                self.save(path)
+            case "save", [_, *_]:
+                self.save(Path(rest.strip().strip("'\"")).expanduser())
             case _:
-                raise ConfigError(f"there is no command :{line}; :help lists them")
+                raise ConfigError(f":{line} is not understood; :help lists the commands")
         return True
 
-    def settings(self) -> dict[str, float]:
+    def write(self, others: Sequence[Told], prompt: str, so_far: str = "") -> None:
+        """Write a story, or more of one, to stand behind these others; Ctrl-C ends the writing alone."""
+        story = Story(
+            self.model,
+            self.tok,
+            prompt,
+            so_far=so_far,
+            sampling=self.sampling,
+            max_tokens=self.max_tokens,
+            ending=self.ending,
+            seed=self.seed,
+        )
+        if story.prompt_cut and not so_far:
+            say("the prompt is too long for the model's context and shortened")
+        self.seed += 1
+        with contextlib.suppress(KeyboardInterrupt):
+            for piece in story:
+                self.show(piece)
+        self.past.append(self.stories)
+        self.stories = (*others, Told(story.prompt, so_far + story.text, so_far))
+        self.show("\n\n")
+        say(f"[{len(story.tokens)} tokens, {story.seconds:.1f} s, seed {story.seed}{STOPPED[story.stopped]}]")
+
+    def undo(self) -> None:
+        """Let the stories be what they were before the last writing."""
+        self.stories = self.past.pop()
+        if not self.stories:
+            say("taken back; there is no story now")
+        else:
+            say(f"taken back; the story now ends: ...{self.stories[-1].text[-60:]}")
+
+    def settings(self) -> dict[str, float | str]:
         """Every setting that :set can change, by name."""
-        return asdict(self.sampling) | {"max_tokens": self.max_tokens, "seed": self.seed}
+        return asdict(self.sampling) | {"max_tokens": self.max_tokens, "ending": self.ending, "seed": self.seed}
 
     def set(self, name: str, value: str) -> None:
         """Change one setting. Raises ConfigError for an unknown one or an impossible value; it then stays as it was."""
@@ -119,21 +158,23 @@ class Session:
             raise ConfigError(f"there is no setting {name}; there are {', '.join(self.settings())}")
         kind = type(self.settings()[name])
         try:
-            number = kind(value)
+            change: dict[str, Any] = {name: kind(value)}
         except ValueError as error:
             raise ConfigError(f"{name} is {'a whole' if kind is int else 'a'} number, not {value!r}") from error
-        change: dict[str, Any] = {name: number}
-        if name in ("max_tokens", "seed"):
-            Story(self.model, self.tok, "", **change)  # only to check the value
-            setattr(self, name, number)
-        else:
+        if hasattr(self.sampling, name):
             self.sampling = replace(self.sampling, **change)
-        say(f"{name} {number}")
+        else:
+            Story(self.model, self.tok, "", **change)  # only to check the value
+            setattr(self, name, change[name])
+        say(f"{name} {change[name]}")
 
-    def save(self, path: str) -> None:
-        """Write the session's stories, each below its prompt. Raises FileError when the system refuses."""
+    def save(self, path: Path) -> None:
+        """Write the session's stories, each below its prompt. Raises FileError when there is another file already."""
+        if path.exists() and path not in self.saved:
+            raise FileError(f"{path} exists already and would be lost; choose another name")
         with atomic_write(path) as file:
-            file.write("\n---\n\n".join(self.stories))
+            file.write(BETWEEN.join(f"{story.prompt}\n\n{story.text}\n" for story in self.stories))
+        self.saved.add(path)
         say(f"{len(self.stories)} stories written to {path}")
 
 
@@ -147,6 +188,7 @@ def next_line() -> str | None:
     try:
         return input("> ")
     except EOFError:
+        say("")
         return None
 
 

@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
+
+from bpe import Tokenizer
+from data.layout import SPECIAL_TOKENS
+from model.build import build
+from model.config import ModelConfig
+from model.folder import save_folder
+from model.run import RunFolder
 
 ROOT = Path(__file__).parents[2]
+TEXT = "the ship sank and the man swam to the shore, where the woman held the child; naïve snow ☃ fell — the end. " * 3
 WORDS = [
     "the",
     "a",
@@ -97,6 +106,31 @@ def same_weights(weights: Callable[[Path], dict[str, torch.Tensor]]) -> Callable
         return left.keys() == right.keys() and all(tensor.equal(right[name]) for name, tensor in left.items())
 
     return same
+
+
+@pytest.fixture(scope="session")
+def train_nothing() -> Callable[..., Path]:
+    """A function from a run's folder to a run whose stage holds random weights and a small tokenizer, with hashes."""
+
+    def make(run: Path, stage: str = "finetune", seed: int = 0) -> Path:
+        tok = Tokenizer.train([TEXT], vocab_size=300 + seed, special_tokens=SPECIAL_TOKENS)
+        torch.manual_seed(seed)
+        sizes = {"layers": 1, "width": 64, "heads": 2, "kv_heads": 1, "hidden": 64, "head_size": 32, "context": 32}
+        model = build(ModelConfig(vocab_size=tok.vocab_size, **sizes))
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        folder = RunFolder(run)
+        with folder.writing(run / stage):
+            save_folder(run / stage, model.state_dict(), model.config, tok, stage=stage)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(train_nothing: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a run, which no test writes to."""
+    return train_nothing(tmp_path_factory.mktemp("runs") / "story")
 
 
 @pytest.fixture

@@ -12,42 +12,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 from bpe import Tokenizer
 from data.layout import SPECIAL_TOKENS
 from model import load
-from model.build import build
-from model.config import ModelConfig
-from model.folder import save_folder
-from model.run import RunFolder
+from model.ending import ENDINGS
 from model.story import Story
 from model.story_settings import MAX_TOKENS, Sampling
 
 ROOT = Path(__file__).resolve().parents[2]
 DOOR = runpy.run_path(str(ROOT / "LLM-Generate.py"))
-TEXT = "the ship sank and the man swam to the shore, where the woman held the child; naïve snow ☃ fell — the end. " * 3
+OTHER_TEXT = "a dog dug up a bone in the garden, and the cat looked on from the wall above it until the rain came. " * 3
 SHORT = ("--max-tokens", "12")
-
-
-def train_nothing(run: Path, stage: str = "finetune", seed: int = 0) -> Path:
-    """A run whose stage holds random weights and a small tokenizer, with its hashes recorded."""
-    tok = Tokenizer.train([TEXT], vocab_size=300 + seed, special_tokens=SPECIAL_TOKENS)
-    torch.manual_seed(seed)
-    sizes = {"layers": 1, "width": 64, "heads": 2, "kv_heads": 1, "hidden": 64, "head_size": 32, "context": 32}
-    model = build(ModelConfig(vocab_size=tok.vocab_size, **sizes))
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    folder = RunFolder(run)
-    with folder.writing(run / stage):
-        save_folder(run / stage, model.state_dict(), model.config, tok, stage=stage)
-    return run
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_nothing(tmp_path_factory.mktemp("runs") / "story")
 
 
 @pytest.fixture
@@ -85,22 +61,23 @@ def test_stdout_is_the_story_and_nothing_else(main, trained):
 
 def test_every_option_of_sampling_reaches_the_story(main, trained):
     options = {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repeat_penalty": 1.3}
+    options |= {"max_tokens": 12, "ending": "trim"}
     arguments = [text for name, value in options.items() for text in ("--" + name.replace("_", "-"), value)]
-    _, out, _ = main("the man", "--run", trained, "--json", "--seed", 1, *SHORT, *arguments)
-    assert json.loads(out)["settings"] == options | {"max_tokens": 12}
+    _, out, _ = main("the man", "--run", trained, "--json", "--seed", 1, *arguments)
+    assert json.loads(out)["settings"] == options
+    _, plain, _ = main("the man", "--run", trained, "--seed", 1, *arguments)
+    assert plain == json.loads(out)["story"] + "\n"
 
 
-def test_the_defaults_that_help_states_are_the_models(main, trained, capsys, monkeypatch):
-    monkeypatch.setattr("model.story.MAX_TOKENS", 5)
+def test_the_defaults_that_help_states_are_those_that_are_used(main, trained, capsys):
     _, out, _ = main("the man", "--run", trained, "--json")
-    assert json.loads(out)["settings"] == asdict(Sampling()) | {"max_tokens": 5}
+    assert json.loads(out)["settings"] == asdict(Sampling()) | {"max_tokens": MAX_TOKENS, "ending": ENDINGS[0]}
     with pytest.raises(SystemExit):
         main("--help")
     said = " ".join(capsys.readouterr().out.split())
-    for name in ("temperature", "top_k", "top_p", "min_p", "repeat_penalty"):
+    for name, value in json.loads(out)["settings"].items():
         after = said.split(f"--{name.replace('_', '-')} ")[2]  # the first stands in the usage line
-        assert f"(default {getattr(Sampling(), name):g})" in after.split(" --")[0]
-    assert f"(default {MAX_TOKENS})" in said
+        assert f"(default {value if isinstance(value, str) else format(value, 'g')})" in after.split(" --")[0]
 
 
 def test_words_of_a_prompt_need_no_quotes(main, trained):
@@ -129,11 +106,11 @@ def test_json_gives_one_object_for_each_story(main, trained):
     for story in stories:
         assert list(story) == ["prompt", "story", "seed", "tokens", "seconds", "stopped", "settings"]
         assert story["prompt"] == "the man"
-        assert (story["stopped"], story["tokens"] == 12) in {("length", True), ("end", False)}
+        assert story["stopped"] in ("length", "end")
         assert main("the man", "--run", trained, "--seed", story["seed"], *SHORT)[1] == story["story"] + "\n"
 
 
-@pytest.mark.parametrize("prompt", ["", "<|story|> the <|endoftext|>", "лодка тонет 沈む船 ☃", "the man " * 2_000])
+@pytest.mark.parametrize("prompt", ["", "<|story|> the <|endoftext|>", "лодка тонет 沈む船 ☃", "the man " * 50_000])
 def test_any_prompt_gets_a_story(main, trained, prompt):
     status, out, err = main(prompt, "--run", trained, "--seed", 1, *SHORT)
     assert status == 0
@@ -152,7 +129,9 @@ def test_every_number_format_writes_stories(main, trained, dtype):
     assert main("the man", "--run", trained, "--device", "cpu", "--dtype", dtype, *SHORT)[0] == 0
 
 
-def test_without_a_run_it_takes_the_story_run_else_the_newest_and_says_which(main, tmp_path, monkeypatch):
+def test_without_a_run_it_takes_the_story_run_else_the_newest_and_says_which(
+    main, train_nothing, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert_one_line(main("the man"), "make story")
     for age, name in enumerate(["new", "old", "older"]):
@@ -165,7 +144,7 @@ def test_without_a_run_it_takes_the_story_run_else_the_newest_and_says_which(mai
     assert f"the model is {Path('runs/story/pretrain')}\n" in main("the man", *SHORT)[2]
 
 
-def test_a_pretrained_model_goes_on_with_the_prompt(main, tmp_path):
+def test_a_pretrained_model_goes_on_with_the_prompt(main, train_nothing, tmp_path):
     run = train_nothing(tmp_path / "run", "pretrain")
     status, out, _ = main("the man swam", "--run", run, "--seed", 1, *SHORT)
     assert status == 0
@@ -188,6 +167,9 @@ def test_a_pretrained_model_goes_on_with_the_prompt(main, tmp_path):
         (["the man", "--top-p", "1.5"], ["top-p 1.5"]),
         (["the man", "--min-p", "-0.1"], ["min-p -0.1"]),
         (["the man", "--repeat-penalty", "0.5"], ["repeat penalty 0.5"]),
+        (["the man", "--ending", "never"], ["--ending", "never", "finish"]),
+        (["the man", "--prompt-file", "x.txt"], ["--prompt-file", "leave out"]),
+        (["--interactive", "--prompt-file", "x.txt"], ["--prompt-file", "leave out"]),
         (["the man", "--num", "0"], ["--num 0"]),
         (["the man", "--max-tokens", "0"], ["max-tokens 0"]),
         (["the man", "--seed", "-1"], ["seed -1"]),
@@ -230,10 +212,10 @@ def test_a_file_that_was_changed_is_named(main, copy):
     assert_one_line(main("the man", "--run", copy), "config.json was changed")
 
 
-def test_a_tokenizer_of_another_run_is_refused_with_both_fingerprints(main, copy, tmp_path):
+def test_a_tokenizer_of_another_run_is_refused_with_both_fingerprints(main, train_nothing, copy, tmp_path):
     other = train_nothing(tmp_path / "other", seed=1)
     (copy / "run.json").unlink()
-    other_tokenizer = Tokenizer.train([TEXT.replace("man", "dog")], vocab_size=300, special_tokens=SPECIAL_TOKENS)
+    other_tokenizer = Tokenizer.train([OTHER_TEXT], vocab_size=300, special_tokens=SPECIAL_TOKENS)
     other_tokenizer.save(copy / "finetune" / "tokenizer.json")
     own = Tokenizer.load(other.parent / "copy" / "finetune" / "tokenizer.json")
     assert_one_line(main("the man", "--run", copy), own.fingerprint, other_tokenizer.fingerprint)
@@ -252,63 +234,73 @@ def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(line + "\n" for line in lines)))
 
 
-def test_a_session_writes_a_story_for_each_line_of_a_pipe(main, trained, monkeypatch):
-    typed(monkeypatch, "the man", "", "the ship", ":again", ":quit", "never read")
-    status, out, _ = main("--interactive", "--run", trained, "--seed", 5, *SHORT)
-    prompts = ["the man", "the ship", "the ship"]
-    alone = [main(prompt, "--run", trained, "--seed", 5 + i, *SHORT)[1] for i, prompt in enumerate(prompts)]
-    assert (status, out) == (0, "".join(story + "\n" for story in alone))
+def test_a_session_is_given_the_settings_and_begins_with_the_prompt_of_the_command_line(main, trained, monkeypatch):
+    typed(monkeypatch, ":set", "the ship")
+    how = ("--run", trained, "--top-k", 9, "--ending", "cut", *SHORT)
+    status, out, err = main("the man", "--interactive", "--seed", 5, *how)
+    assert (status, out) == (
+        0,
+        "".join(main(f"the {what}", "--seed", 5 + i, *how)[1] + "\n" for i, what in enumerate(["man", "ship"])),
+    )
+    assert "top_k 9" in err
+    assert "ending cut  seed 6" in err
 
 
-def test_a_session_begins_with_the_prompt_of_the_command_line(main, trained, monkeypatch):
+def test_a_session_without_a_line_is_over(main, trained, monkeypatch):
     typed(monkeypatch)
-    _, out, _ = main("the man", "--interactive", "--run", trained, "--seed", 5, *SHORT)
-    assert out == main("the man", "--run", trained, "--seed", 5, *SHORT)[1] + "\n"
+    assert main("--interactive", "--run", trained) == (0, "", "")
 
 
-def test_a_session_changes_settings_and_survives_mistakes(main, trained, monkeypatch):
-    mistakes = [":set wings 2", ":set top-k x", ":set temperature -1", ":set seed -1", ":nonsense", ":again", ':save "']
-    typed(monkeypatch, *mistakes, ":set temperature 0", ":set max-tokens 3", ":set seed 9", ":set", "the man")
-    status, out, err = main("--interactive", "--run", trained, "--seed", 5)
-    assert status == 0
-    said = err.splitlines()
-    for mistake, answer in zip(
-        ["wings", "'x'", "-1.0", "-1", ":nonsense", "no story yet", "quotation"], said, strict=False
-    ):
-        assert mistake in answer
-    assert "temperature 0.0  top_k 0  top_p 1.0  min_p 0.05  repeat_penalty 1.1  max_tokens 3  seed 9" in said
-    alone = main("the man", "--run", trained, "--seed", 9, "--temperature", 0, "--max-tokens", 3)[1]
-    assert out == alone + "\n"
+PROMPTS = "the man\n\n  \nle naïf ☃\r\n"
 
 
-def test_a_session_saves_its_stories_each_below_its_prompt(main, trained, monkeypatch, tmp_path):
-    typed(monkeypatch, "the man", "the ship", f":save '{tmp_path / 'my stories.txt'}'", f":save '{tmp_path}'")
-    _, _, err = main("--interactive", "--run", trained, "--seed", 5, *SHORT)
-    alone = [
-        main(prompt, "--run", trained, "--seed", 5 + i, *SHORT)[1] for i, prompt in enumerate(["the man", "the ship"])
+def test_every_line_of_a_prompt_file_gets_its_stories_each_below_its_prompt(main, trained, tmp_path):
+    (tmp_path / "prompts.txt").write_text(PROMPTS, encoding="utf-8-sig", newline="")
+    arguments = ("--run", trained, "--num", 2, *SHORT)
+    status, out, _ = main("--prompt-file", tmp_path / "prompts.txt", "--seed", 5, *arguments)
+    pairs = [main("the man", "--seed", 5, *arguments)[1], main("le naïf ☃", "--seed", 7, *arguments)[1]]
+    stories = [
+        f"{prompt}\n\n{story}"
+        for prompt, pair in zip(["the man", "le naïf ☃"], pairs, strict=True)
+        for story in pair.split("\n---\n\n")
     ]
-    saved = (tmp_path / "my stories.txt").read_text(encoding="utf-8")
-    assert saved == f"the man\n\n{alone[0]}\n---\n\nthe ship\n\n{alone[1]}"
-    assert f"cannot write {tmp_path}" in err
+    assert (status, out.split("\n---\n\n")) == (0, stories)
 
 
-def test_ctrl_c_in_a_session_stops_the_story_and_not_the_session(main, trained, monkeypatch):
-    import model.story
+def test_prompts_come_from_stdin_and_as_json_one_object_a_story(main, trained, monkeypatch):
+    typed(monkeypatch, *PROMPTS.splitlines())
+    status, out, _ = main("--prompt-file", "-", "--run", trained, "--seed", 5, "--json", *SHORT)
+    stories = [json.loads(line) for line in out.splitlines()]
+    assert (status, [(story["prompt"], story["seed"]) for story in stories]) == (0, [("the man", 5), ("le naïf ☃", 6)])
+    assert main("le naïf ☃", "--run", trained, "--seed", 6, *SHORT)[1] == stories[1]["story"] + "\n"
 
-    real, calls = model.story.next_token, []
 
-    def interrupt_the_fourth(*arguments: object, end: int) -> int:
-        calls.append(arguments)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments, end=end)
+def test_stories_that_begin_with_their_prompt_do_not_show_it_twice(main, train_nothing, tmp_path, monkeypatch):
+    run = train_nothing(tmp_path / "run", "pretrain")
+    typed(monkeypatch, "the man swam")
+    out = main("--prompt-file", "-", "--run", run, "--seed", 1, *SHORT)[1]
+    assert out == main("the man swam", "--run", run, "--seed", 1, *SHORT)[1]
+    assert out.count("the man swam") == 1
 
-    monkeypatch.setattr("model.story.next_token", interrupt_the_fourth)
-    typed(monkeypatch, "the man", "the ship")
-    status, _, err = main("--interactive", "--run", trained, "--seed", 5, *SHORT)
-    assert status == 0
-    assert err.startswith("[3 tokens")
-    assert len(err.splitlines()) == 2
+
+def test_a_prompt_file_that_gives_no_prompt_is_one_line(main, trained, monkeypatch, tmp_path):
+    (tmp_path / "blank.txt").write_text(" \n\n", encoding="utf-8")
+    (tmp_path / "latin.txt").write_bytes("naïf".encode("latin-1"))
+    assert_one_line(main("--prompt-file", tmp_path / "blank.txt", "--run", trained), "no prompt in", "blank.txt")
+    assert_one_line(main("--prompt-file", tmp_path / "latin.txt", "--run", trained), "latin.txt", "byte 2", "iconv")
+    assert_one_line(main("--prompt-file", tmp_path / "none.txt", "--run", trained), "cannot read", "none.txt")
+    assert_one_line(main("--prompt-file", tmp_path, "--run", trained), "cannot read", str(tmp_path))
+    typed(monkeypatch)
+    assert_one_line(main("--prompt-file", "-", "--run", trained), "no prompt in stdin")
+
+
+def test_prompts_too_long_are_counted(main, trained, monkeypatch):
+    typed(monkeypatch, "the man", "the man " * 50_000, "the ship " * 99)
+    status, _, err = main("--prompt-file", "-", "--run", trained, "--seed", 5, "--num", 2, *SHORT)
+    assert (status, err) == (
+        0,
+        "LLM-Generate: 2 of 3 prompts are too long for the model's context of 32 tokens and shortened\n",
+    )
 
 
 def test_help_and_wrong_use_answer_without_importing_torch():
@@ -320,24 +312,3 @@ def test_help_and_wrong_use_answer_without_importing_torch():
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="pipes and /dev/full are POSIX's")
-def test_a_closed_pipe_is_silent_a_full_disk_is_one_line_and_any_locale_will_do(main, trained):
-    arguments = ["le naïf ☃", "--run", str(trained), "--seed", "1", *SHORT]
-    command = [sys.executable, str(ROOT / "LLM-Generate.py"), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as piped:
-        piped.stdout.close()
-        assert (piped.wait(), piped.stderr.read()) == (0, b"")
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert_one_line((done.returncode, "", done.stderr), "No space left")
-    ascii_only = os.environ | {
-        "LC_ALL": "C",
-        "PYTHONCOERCECLOCALE": "0",
-        "PYTHONUTF8": "0",
-        "PYTHONIOENCODING": "ascii",
-    }
-    written = subprocess.run(command, stdout=subprocess.PIPE, env=ascii_only, check=True).stdout
-    assert written.decode("utf-8") == main(*arguments)[1]

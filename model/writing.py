@@ -1,0 +1,61 @@
+"""What a command does with stories: read prompts, write, show each story in its turn or tell all about it.
+
+In: a file of prompts, stories that are to be written.  Out: text, or one JSON object a story.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bpe.errors import FileError
+from data.errors import CONVERT_IT, DataError
+from model.story import Story
+
+BETWEEN = "\n---\n\n"  # two stories
+
+
+def prompts_in(path: str) -> list[str]:
+    """The prompts of a file, one a line, blank lines left out; `-` is stdin. Raises a UserError when there is none."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}; check its name and permissions") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start:,}); {CONVERT_IT}") from error
+    prompts = [line for line in text.split("\n") if line.strip()]
+    if not prompts:
+        raise DataError(f"there is no prompt in {'stdin' if path == '-' else path}; put one on each line")
+    return prompts
+
+
+def show_stories(stories: Sequence[Story], show: Callable[[str], None], *, prompts: bool) -> None:
+    """Show the stories while they are written, a line between two of them.
+
+    prompts: each below its prompt, but for those that begin with it themselves.
+    """
+    for i, story in enumerate(stories):
+        if i:
+            show(BETWEEN)
+        if prompts and not story.beginning:
+            show(f"{story.prompt}\n\n")
+        for piece in story:
+            show(piece)
+        show("\n")
+
+
+def show_records(stories: Sequence[Story], show: Callable[[str], None]) -> None:
+    """Show all about each story when it is finished, a JSON object on a line of its own."""
+    for story in stories:
+        text = "".join(story)
+        record = {
+            "prompt": story.prompt,
+            "story": text,
+            "seed": story.seed,
+            "tokens": len(story.tokens),
+            "seconds": round(story.seconds, 3),
+            "stopped": story.stopped,
+            "settings": asdict(story.sampling) | {"max_tokens": story.max_tokens, "ending": story.ending},
+        }
+        show(json.dumps(record, ensure_ascii=False) + "\n")
