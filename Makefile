@@ -10,7 +10,7 @@ help:
 	@echo "make story   train a small model on data/sample (minutes, on the CPU) and let it write a story"
 	@echo "make test    the whole test suite"
 	@echo "make check   formatting, lint, strict types, fast tests: one yes or no in about a minute"
-	@echo "make bench   the benchmarks; BOOKS=PATH gives them real texts"
+	@echo "make bench   the benchmarks; BOOKS=PATH, PAIRS=PATH give them real texts, HELD_OUT=FILE names books to measure on"
 
 setup: .venv/ready
 .venv/ready: requirements.txt
@@ -38,6 +38,7 @@ check: .venv/ready-dev
 
 bench: .venv/ready-dev
 	$(BIN)/python -m benchmarks.bpe --texts $(BOOKS)
+	$(BIN)/python -m benchmarks.compression --texts $(BOOKS) $(if $(HELD_OUT),--held-out $(HELD_OUT)) $(if $(PAIRS),--pairs $(PAIRS))
 	$(BIN)/python -m benchmarks.prepare --texts $(BOOKS)
 	$(BIN)/python -m benchmarks.throughput
 
