@@ -15,19 +15,20 @@ from pathlib import Path
 
 from bpe.command import CommandParser, run_command, show
 from bpe.progress import progress_bar
+from data.documents import Pair
 from data.sources import pair_source
 from model.loading import load
 from model.story import Story
 from model.story_settings import MAX_TOKENS
 
 
-def held_out_prompts(pairs: Path) -> Iterator[str]:
-    """The distinct prompts of the held-out pairs, in the files' order."""
+def held_out_pairs(pairs: Path) -> Iterator[Pair]:
+    """The held-out pairs, in the files' order, the first of each prompt."""
     seen = set[str]()
     for split, pair in pair_source(pairs, None, Path()).examples():
         if split == "valid" and pair.prompt not in seen:
             seen.add(pair.prompt)
-            yield pair.prompt
+            yield pair
 
 
 def parser() -> CommandParser:
@@ -47,7 +48,7 @@ def parser() -> CommandParser:
 
 def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
-    prompts = list(islice(held_out_prompts(args.pairs), args.num))
+    prompts = [pair.prompt for pair in islice(held_out_pairs(args.pairs), args.num)]
     model, tok = load(args.folder)
     stories = [Story(model, tok, prompt, seed=i, max_tokens=args.max_tokens) for i, prompt in enumerate(prompts)]
     with progress_bar(total=len(stories), description="writing", unit="story") as bar:

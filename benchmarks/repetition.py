@@ -1,0 +1,130 @@
+"""How much stories repeat themselves, beside what people wrote for the same prompts.
+
+    python -m benchmarks.repetition DIR --pairs PATH [--num 100] [--settings "NAME=VALUE ..." ...] [--json]
+
+In: a finetuned run, pairs, and settings of sampling to compare.  Out: for people's stories and those of each of the
+settings, of the first 150 words of a story for each of the first distinct held-out prompts, story i with seed i:
+
+    distinct_n     of a hundred runs of n words, how many are different (Li et al. 2016, arXiv:1510.03055, section 5.3)
+    repeated_4     of a hundred runs of 4 words, how many stand there more than once
+
+Both are means over the stories.
+"""
+
+import argparse
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.endings import held_out_pairs
+from bpe.command import CommandParser, UsageError, run_command, show
+from bpe.progress import progress_bar
+from model.loading import load
+from model.story import Story
+from model.story_settings import Sampling
+
+WORDS = 150
+WORD = re.compile(r"\w+(?:'\w+)*")
+
+
+def first_words(pieces: Iterator[str]) -> list[str]:
+    """The first WORDS words of a text, in lower case; no more pieces are taken than that needs."""
+    text = ""
+    for piece in pieces:
+        text += piece
+        if len(words := WORD.findall(text.lower())) > WORDS:  # one more: the last may go on
+            return words[:WORDS]
+    return WORD.findall(text.lower())[:WORDS]
+
+
+def runs(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    """How often each run of n words stands there."""
+    return Counter(zip(*(words[i:] for i in range(n)), strict=False))
+
+
+def distinct(words: Sequence[str], n: int) -> float:
+    """The share of different runs of n words."""
+    counts = runs(words, n)
+    return len(counts) / counts.total() if counts else 1.0
+
+
+def repeated(words: Sequence[str], n: int) -> float:
+    """The share of runs of n words that stand there more than once."""
+    counts = runs(words, n)
+    return sum(times for times in counts.values() if times > 1) / counts.total() if counts else 0.0
+
+
+def figures(stories: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The means over stories, given as words."""
+    mean = {"words": statistics.mean(map(len, stories))}
+    mean |= {f"distinct_{n}": 100 * statistics.mean(distinct(words, n) for words in stories) for n in (1, 2, 3)}
+    mean["repeated_4"] = 100 * statistics.mean(repeated(words, 4) for words in stories)
+    return {name: round(value, 2) for name, value in mean.items()}
+
+
+def sampling_of(text: str) -> Sampling:
+    """Settings that are written as "NAME=VALUE ...", the others at their defaults. Raises UsageError."""
+    kinds = {field.name: type(getattr(Sampling(), field.name)) for field in fields(Sampling)}
+    changes = {}
+    for setting in text.split():
+        name, _, value = setting.partition("=")
+        try:
+            changes[name] = kinds[name](value)
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{setting!r} is no setting; write NAME=VALUE, of {', '.join(kinds)}") from error
+    return replace(Sampling(), **changes)
+
+
+def parser() -> CommandParser:
+    """The options."""
+    parser = CommandParser(
+        "python -m benchmarks.repetition",
+        "How much stories on held-out prompts repeat themselves, beside people's.",
+        "  python -m benchmarks.repetition runs/story --pairs writingPrompts/ --settings '' 'repeat_penalty=1.2'\n",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or its finetune stage's")
+    parser.add_argument("--pairs", type=Path, required=True, metavar="PATH", help="pairs, for those held out")
+    parser.add_argument("--num", type=int, default=100, metavar="N", help="stories (default 100)")
+    parser.add_argument(
+        "--settings", nargs="+", default=[""], metavar="S", help='each as "NAME=VALUE ..." (default "": the defaults)'
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the stories and count. Raises a UserError for what the user can put right."""
+    samplings = {text or "defaults": sampling_of(text) for text in args.settings}
+    pairs = list(islice(held_out_pairs(args.pairs), args.num))
+    model, tok = load(args.folder)
+    rows = {"people": figures([first_words(iter([pair.story])) for pair in pairs])}
+    with progress_bar(total=len(samplings) * len(pairs), description="writing", unit="story") as bar:
+        for name, sampling in samplings.items():
+            stories = []
+            for seed, pair in enumerate(pairs):
+                stories.append(first_words(iter(Story(model, tok, pair.prompt, sampling=sampling, seed=seed))))
+                bar.update()
+            rows[name] = figures(stories)
+    if args.json:
+        show(json.dumps({"stories": len(pairs), "figures": rows}) + "\n")
+        return
+    show(f"the first {WORDS} words of {len(pairs)} stories\n")
+    width = max(map(len, rows))
+    for i, (name, row) in enumerate(rows.items()):
+        if not i:
+            show(" " * width + "".join(f"{column:>12}" for column in row) + "\n")
+        show(f"{name:<{width}}" + "".join(f"{value:12.2f}" for value in row.values()) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run_command("benchmarks.repetition", lambda: run(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
