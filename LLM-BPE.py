@@ -4,6 +4,7 @@ In: options.  Out: a folder with everything of the run (model/stages.py). This f
 """
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ EXAMPLES = """\
   python LLM-BPE.py --stage finetune                             then Reddit WritingPrompts, downloaded once
   python LLM-BPE.py --stage all --dataset sample --run runs/sample --minutes 4      no download, a few minutes
   python LLM-BPE.py --stage pretrain --texts my_books/ --preset small --minutes 20  your own texts
+  torchrun --nproc-per-node 2 -- LLM-BPE.py --stage pretrain     on two GPUs, or two machines (see torchrun)
 """
 
 
@@ -83,15 +85,22 @@ def parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    return run_command("LLM-BPE", lambda: run(vars(parser().parse_args(argv))))
+    return run_command("LLM-BPE", lambda: run(argv))
 
 
-def run(options: dict[str, Any]) -> None:
+def run(argv: Sequence[str] | None) -> None:
     """Do what the options ask. Raises a UserError for what the user can put right, KeyboardInterrupt after saving."""
+    level = logging.WARNING
+    if os.environ.get("RANK", "0") != "0":  # one of several processes (model/parallel.py), and not the one that speaks
+        from model.parallel import join
+
+        join()  # once the first process is there too, what was asked for has passed its checks
+        level = logging.ERROR
+    options: dict[str, Any] = vars(parser().parse_args(argv))
     from model.request import Request  # torch takes a second to import; wrong options are refused before
     from model.stages import run_stages
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     stage = options.pop("stage")
     given = {name: value for name, value in options.items() if value is not None}
     if "texts" in given:

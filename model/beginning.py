@@ -14,15 +14,22 @@ import torch
 from torch import Tensor
 
 from bpe import Tokenizer
+from data.batches import HeldOut, TrainingBatches
+from data.documents import Split
 from data.layout import SPECIAL_TOKENS
 from data.sources import PairSource, TextSource, pair_source, text_source
+from data.tokens import TokenFile
+from model.build import build
 from model.errors import ModelError
 from model.folder import CONFIG, MODEL_FILES, TOKENIZER, load_folder
+from model.hardware import DTYPES
+from model.optimizer import Optimizer
 from model.plan import Plan, make_plan
 from model.report import RESUME
 from model.request import SHAPE_OPTIONS, Request, StageRecord, refuse_differences, resumed_settings, shape_options
 from model.run import RunFolder
 from model.settings import Stage
+from model.train import Run
 
 _log = logging.getLogger("model")
 
@@ -65,6 +72,26 @@ def begin_pretraining(folder: RunFolder, request: Request, device: torch.device)
         if not has_tokenizer(folder):  # a restart keeps the old one until the new training begins
             keep_tokenizer(folder, tokenizer, source.name)
     return Beginning(source, source.fingerprint(), tokenizer, plan.with_vocabulary(tokenizer.vocab_size))
+
+
+def batches_of(files: Mapping[Split, TokenFile], tok: Tokenizer, plan: Plan) -> tuple[TrainingBatches, HeldOut]:
+    """A stage's token files as batches to train on and held-out text."""
+    context, config = plan.settings.shape.context, plan.settings.config
+    rows = config.rows(context)
+    batches = TrainingBatches(files["train"], context=context, rows=rows, seed=config.seed)
+    held_out = HeldOut(files["valid"], tok, context=context, rows=rows, max_tokens=config.eval_tokens)
+    return batches, held_out
+
+
+def build_run(plan: Plan, device: torch.device, weights: Mapping[str, Tensor] | None = None) -> Run:
+    """The model, with the weights it begins with, and its optimizer, at step 0."""
+    settings = plan.settings
+    torch.manual_seed(settings.config.seed)
+    model = build(settings.shape, dropout=settings.config.dropout)
+    if weights is not None:
+        model.load_state_dict(weights)
+    model.to(device)
+    return Run(model, Optimizer(model, settings.config), DTYPES[settings.dtype], device)
 
 
 def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) -> Beginning:

@@ -12,6 +12,7 @@ a pair the story and its end are scored, given the prompt, over the story's byte
 import math
 import sys
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -19,6 +20,7 @@ from bpe.progress import progress_bar
 from data.batches import HeldOut
 from model.build import LanguageModel
 from model.hardware import matrix_products_in
+from model.parallel import rank, sum_of, world_size
 from model.tensors import TensorBatch, chunked_losses, micro_batches
 
 
@@ -43,14 +45,17 @@ class Score:
 
 @torch.no_grad()
 def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, progress: bool = False) -> Score:
-    """Score `held_out` with matrix products in `dtype`; the model is left in training mode as it was found."""
+    """Score `held_out` with matrix products in `dtype`; the model is left in training mode as it was found.
+
+    Each process of a group (model/parallel.py) scores its share of the batches, and all get the whole score.
+    """
     device = model.device
     was_training = model.training
     model.eval()
     nats, num_tokens = 0.0, 0
     hidden_bar = None if progress else True  # None: shown on a terminal
     with progress_bar(total=held_out.num_tokens, description="scoring", unit="tok", disable=hidden_bar) as bar:
-        for batch in held_out.batches():
+        for batch in islice(held_out.batches(), rank(), None, world_size()):
             for part in micro_batches(batch, device):
                 with matrix_products_in(dtype, device):
                     nats += summed_loss(model, part)
@@ -58,7 +63,7 @@ def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, pro
                 num_tokens += scored
                 bar.update(scored)
     model.train(was_training)
-    return Score(nats / math.log(2), held_out.num_bytes, num_tokens)
+    return Score(sum_of(nats) / math.log(2), held_out.num_bytes, int(sum_of(num_tokens)))
 
 
 def summed_loss(model: LanguageModel, batch: TensorBatch) -> float:

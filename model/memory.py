@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model.hardware import free_memory, matrix_products_in
+from model.parallel import world_size
 from model.tensors import LOSS_CHUNK
 from model.train import Run
 
@@ -55,11 +56,12 @@ def fit(run: Run, batch_tokens: int) -> Memory:
 
 
 def estimate(run: Run, batch_tokens: int) -> Memory:
-    """What training `run` with so many tokens in a step will take."""
+    """What training `run` with so many tokens in a step will take of this process's device."""
     config = run.model.config
     parameters = 4 * run.model.num_parameters
     copies = 3 if run.device.type == "cpu" else 2
-    tokens = min(batch_tokens, max(run.micro_tokens, config.context))
+    own_tokens = -(-batch_tokens // world_size())
+    tokens = max(config.context, min(own_tokens, run.micro_tokens))
     one_row, two_rows = (saved_for_backward(run, rows) for rows in (1, 2))
     row_tokens = min(TRIED, config.context)
     left_by_all = tokens * (two_rows - one_row) // row_tokens

@@ -17,6 +17,7 @@ from model.build import build
 from model.config import PRESETS, ModelConfig
 from model.hardware import dtype_name, pick_dtype
 from model.optimizer import Optimizer
+from model.parallel import world_size
 from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
 from model.settings import Limit, Stage, TrainConfig
 from model.train import Run, accumulate_gradients, take_step
@@ -166,7 +167,10 @@ def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dty
 
 
 def tokens_per_second(shape: ModelConfig, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> float:
-    """Training positions per second of a model of this shape, from a few real steps on random tokens."""
+    """Training positions per second of a model of this shape, from a few real steps on random tokens.
+
+    Of a group of processes the others are taken to be as fast as this one.
+    """
     config = replace(config, batch_tokens=max(config.batch_tokens, shape.context))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = build(shape, dropout=config.dropout).to(device)
@@ -175,9 +179,9 @@ def tokens_per_second(shape: ModelConfig, config: TrainConfig, device: torch.dev
         seconds = []
         for _ in range(1 + MEASURED_STEPS):
             start = time.perf_counter()
-            take_step(run, config, 0.0, accumulate_gradients(run, batch))
+            take_step(run, config, 0.0, accumulate_gradients(run, batch, batch.inputs.size))
             seconds.append(time.perf_counter() - start)
-    return batch.inputs.size / min(seconds[1:])  # the first step takes memory and chooses kernels
+    return world_size() * batch.inputs.size / min(seconds[1:])  # the first step takes memory and chooses kernels
 
 
 def random_batch(rows: int, shape: ModelConfig) -> Batch:

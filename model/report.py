@@ -6,9 +6,7 @@ samples.txt, loss.png, the best weights as a model folder, and resume.pt.
 
 import contextlib
 import json
-import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from model.plan import Plan
 from model.plot import plot_losses
 from model.run import RunFolder
 from model.settings import Stage
+from model.stopping import StopSignals
 from model.story import generate
 from model.train import Run, Scores
 
@@ -45,27 +44,17 @@ class TrainingReport:
         self.path = folder.path / stage
         self.metrics = self.path / METRICS
         self.saved_best: int | None = None  # step of the weights in model.safetensors
-        self.interrupted = threading.Event()
+        self.signals = StopSignals(lambda: self.say("stopping after this step; once more stops without saving"))
         self.recent: deque[tuple[float, float]] = deque(maxlen=SPEED_WINDOW)  # (seconds, loss) after each step
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Take Ctrl-C, or the system's request to end, as the wish to stop after the step; a second stops at once."""
-
-        def stop(signum: int, frame: object) -> None:
-            if self.interrupted.is_set():
-                raise KeyboardInterrupt
-            self.interrupted.set()
-            self.say("stopping after this step; once more stops without saving")
-
-        signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        with progress_bar(total=1.0, description=self.stage, bar_format=BAR, delay=0) as self.bar:
-            before = {number: signal.signal(number, stop) for number in signals}
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
+        """Show the bar, and take the signals to stop."""
+        with (
+            progress_bar(total=1.0, description=self.stage, bar_format=BAR, delay=0) as self.bar,
+            self.signals.listening(),
+        ):
+            yield
 
     def began(self) -> None:
         """Remove the files of an earlier training of this stage. Raises FileError when the system refuses."""
@@ -87,7 +76,7 @@ class TrainingReport:
 
     def wants_stop(self) -> bool:
         """Whether Ctrl-C was pressed."""
-        return self.interrupted.is_set()
+        return self.signals.came.is_set()
 
     def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
         """Count a step; some go to metrics.jsonl."""

@@ -3,7 +3,8 @@
 In: a Request.  Out: tokenizer.json, token files, pretrain/ and finetune/ in the run's folder. A training stage settles
 what it starts from (model/beginning.py), prepares its data, builds or takes up the run, trains, and says what to type
 next. The stages differ in their data, in where their weights come from and in their numbers (model/settings.py); the
-loop is one (model/train.py).
+loop is one (model/train.py). Where torchrun started several processes, all this is the first one's work; the others
+follow it (model/following.py).
 """
 
 import logging
@@ -14,13 +15,13 @@ from typing import Any
 
 import torch
 
-from data.batches import HeldOut, TrainingBatches
 from data.sources import PAIRS, TEXTS, text_source
 from data.tokens import prepared
 from model.beginning import (
-    Beginning,
+    batches_of,
     begin_finetuning,
     begin_pretraining,
+    build_run,
     has_tokenizer,
     keep_tokenizer,
     own_tokenizer,
@@ -30,14 +31,14 @@ from model.beginning import (
     take_up,
     train_tokenizer,
 )
-from model.build import build
 from model.checkpoint import load_checkpoint
 from model.config import preset
 from model.errors import ModelError
 from model.folder import TOKENIZER
-from model.hardware import DTYPES, naming_want_of_memory, pick_device
+from model.following import Task, follow
+from model.hardware import naming_want_of_memory, pick_device
 from model.memory import estimate, fit
-from model.optimizer import Optimizer
+from model.parallel import give_weights_of_first, group, of_first, own_device, rank
 from model.plan import Plan
 from model.report import RESUME, TrainingReport
 from model.request import DEFAULT_PRESET, SHAPE_OPTIONS, Request
@@ -46,6 +47,12 @@ from model.settings import Stage
 from model.train import Run, train
 
 PART_OF_MINUTES: dict[Stage, float] = {"pretrain": 2 / 3, "finetune": 1 / 3}  # where one command does all
+TRAINED: dict[str, tuple[Stage, ...]] = {  # what is trained in which order, by what is asked for
+    "tokenizer": (),
+    "pretrain": ("pretrain",),
+    "finetune": ("finetune",),
+    "all": ("pretrain", "finetune"),
+}
 
 _log = logging.getLogger("model")
 
@@ -53,19 +60,30 @@ _log = logging.getLogger("model")
 def run_stages(stage: str, request: Request) -> None:
     """Do "tokenizer", "pretrain" or "finetune", or with "all" the three, in the run's folder.
 
+    Of several processes that torchrun started the first does so, and the others train with it.
     Raises a UserError for whatever the user can put right, and KeyboardInterrupt, after saving, on Ctrl-C.
     """
     started = time.monotonic()
     request.check(stage)  # before anything is downloaded, measured or written
-    device = pick_device(request.device)
+    kind = pick_device(request.device)
+    with group():
+        device = own_device(kind)
+        with naming_want_of_memory(device):
+            if rank() == 0:
+                lead(stage, request, device, started)
+            else:
+                for each in TRAINED[stage]:
+                    follow(each, request.run, device)
+
+
+def lead(stage: str, request: Request, device: torch.device, started: float) -> None:
+    """What the first process does. started: time.monotonic() when its work began."""
     folder = RunFolder(request.run)
-    with folder.locked(), naming_want_of_memory(device):
+    with folder.locked():
         if stage == "tokenizer":
             tokenizer_stage(folder, request)
-        elif stage == "pretrain":
-            train_stage("pretrain", folder, request, device, started)
-        elif stage == "finetune":
-            train_stage("finetune", folder, request, device, started)
+        elif stage != "all":
+            train_stage(TRAINED[stage][0], folder, request, device, started)
         else:
             finetuning = part_of(request, "finetune")
             if request.restart or record_of("finetune", folder) is None:
@@ -113,6 +131,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         if record.finished and not plan.limit.extends(record.limit):
             _log.warning("%s is finished: %s; more --steps or --minutes go on from its weights", path, record.summary)
             _log.warning("next: %s", next_command(stage, folder.path))
+            of_first(None)
             return
         begun = take_up(stage, folder, request, record, plan)
     elif stage == "pretrain":
@@ -120,11 +139,13 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     else:
         begun = begin_finetuning(folder, request, device)
 
-    batches, held_out = prepare(stage, folder, begun)
+    tokens = folder.path / "tokens"
+    files = prepared(begun.source.examples, begun.tokenizer, tokens, stage, begun.fingerprint)
+    batches, held_out = batches_of(files, begun.tokenizer, begun.plan)
     if record is None:
         begun = replace(begun, plan=begun.plan.for_text(batches.tokens_per_epoch))
     plan, config = begun.plan, begun.plan.settings.config
-    run = build_run(begun, device)
+    run = build_run(plan, device, begun.weights)
     report = TrainingReport(folder, stage, begun.tokenizer, plan)
     if record is not None:
         load_checkpoint(path / RESUME, run)
@@ -149,36 +170,17 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     memory = estimate(run, plan.settings.tokens_per_step) if record else fit(run, plan.settings.tokens_per_step)
     for line in (*plan.lines(run.model.num_parameters, batches.tokens_per_epoch, device), memory.line):
         _log.warning("%s", line)
+    of_first(Task(plan, begun.tokenizer, resumed=record is not None))
+    give_weights_of_first(run.model)
     with report.watching():
-        train(run, batches, held_out, config, plan.training_limit, report)
-    if report.wants_stop():
+        done = train(run, batches, held_out, config, plan.training_limit, report)
+    if not done:
         _log.warning("stopped at step %d and saved; the same command goes on from there", run.step)
         raise KeyboardInterrupt
     summary = report.finished(run)
     folder.note_stage(stage, state="finished", summary=summary, step=run.step, seconds=round(run.seconds, 1))
     _log.warning("%s", summary)
     _log.warning("saved in %s; next: %s", path, next_command(stage, folder.path))
-
-
-def prepare(stage: Stage, folder: RunFolder, begun: Beginning) -> tuple[TrainingBatches, HeldOut]:
-    """The stage's data as batches, from token files in the run's folder: those there, if they fit, else new ones."""
-    files = prepared(begun.source.examples, begun.tokenizer, folder.path / "tokens", stage, begun.fingerprint)
-    context, config = begun.plan.settings.shape.context, begun.plan.settings.config
-    rows = config.rows(context)
-    batches = TrainingBatches(files["train"], context=context, rows=rows, seed=config.seed)
-    held_out = HeldOut(files["valid"], begun.tokenizer, context=context, rows=rows, max_tokens=config.eval_tokens)
-    return batches, held_out
-
-
-def build_run(begun: Beginning, device: torch.device) -> Run:
-    """The model, with the weights it begins with, and its optimizer, at step 0."""
-    settings = begun.plan.settings
-    torch.manual_seed(settings.config.seed)
-    model = build(settings.shape, dropout=settings.config.dropout)
-    if begun.weights is not None:
-        model.load_state_dict(begun.weights)
-    model.to(device)
-    return Run(model, Optimizer(model, settings.config), DTYPES[settings.dtype], device)
 
 
 def refuse_no_time(run: Run, plan: Plan) -> None:

@@ -22,6 +22,7 @@ from model.errors import ModelError
 from model.evaluate import evaluate
 from model.hardware import is_want_of_memory, matrix_products_in
 from model.optimizer import Optimizer, learning_rate_multiplier
+from model.parallel import any_of, of_first, rank, share_of, sum_gradients, sum_of
 from model.settings import Limit, TrainConfig
 from model.tensors import MICRO_BATCH_TOKENS, TensorBatch, chunked_losses, micro_batches
 
@@ -114,19 +115,19 @@ class Report(Protocol):
 
 def train(
     run: Run, batches: TrainingBatches, held_out: HeldOut, config: TrainConfig, limit: Limit, report: Report
-) -> None:
-    """Advance `run` to its limit, or until the report wants to stop.
+) -> bool:
+    """Advance `run` to its limit, or until the report of any process wants to stop; return whether it got there.
 
     Raises Diverged when the loss or its gradient is no longer a number; the weights are then those of the step before.
     """
-    while (progress := run.progress(limit, config)) < 1.0 and not report.wants_stop():
+    while (progress := of_first(run.progress(limit, config))) < 1.0 and not any_of(report.wants_stop()):
         if run.step % config.eval_every == 0 and run.evaluated < run.step:
             judge(run, held_out, config, report)
         if run.step % config.save_every == 0:
             report.checkpoint(run)
         multiplier = learning_rate_multiplier(run.step, progress, config)
         seed_dropout(config.seed, run.step)
-        loss = accumulate_gradients(run, batches.of_step(run.step))
+        loss = gradient_of_all(run, batches.of_step(run.step))
         grad_norm = take_step(run, config, multiplier, loss)
         run.step += 1
         run.average.include(run.model, run.step)
@@ -134,43 +135,46 @@ def train(
     if progress >= 1.0 and run.evaluated < run.step:
         judge(run, held_out, config, report)
     report.checkpoint(run)
+    return progress >= 1.0
 
 
 def seed_dropout(seed: int, step: int) -> None:
-    """Make what is dropped a pure function of (seed, step), as the batch is, so that going on needs no random state."""
-    torch.manual_seed(int(np.random.default_rng((seed, step)).integers(2**63)))
+    """Make what is dropped a pure function of (seed, step), as the batch is, so that going on needs no random state.
+
+    Every process drops something else: their rows would share what is dropped, otherwise.
+    """
+    torch.manual_seed(int(np.random.default_rng((seed, step, rank())).integers(2**63)))
 
 
-def accumulate_gradients(run: Run, step: Batch) -> float:
-    """The gradient of the step's mean loss; return that loss in nats per scored token.
+def gradient_of_all(run: Run, step: Batch) -> float:
+    """The gradient of the step's mean loss, from the shares of all processes; return that loss in nats per token."""
+    loss = accumulate_gradients(run, share_of(step), int(step.scored.sum()))
+    sum_gradients(run.model)
+    return sum_of(loss)
 
-    Where the device has no room for a micro-batch, half of it is tried, and what was added up so far is dropped: the
-    step is the same one, in more portions. Raises what the device raises when a single row is too much.
+
+def accumulate_gradients(run: Run, rows: Batch, scored: int) -> float:
+    """Add up the gradient of (summed loss of the rows / scored) over their micro-batches; return that loss.
+
+    scored: tokens of the whole step that count. The mean is over them: micro-batches hold different numbers of them
+    once only stories are scored, and a mean of means would weigh the tokens of short stories more.
+    Where the device has no room for a micro-batch, half of it is tried, and what was added up so far is dropped.
+    Raises what the device raises when a single row is too much.
     """
     while True:
         try:
-            return add_up_gradients(run, step)
+            run.model.train()
+            total = 0.0
+            for batch in micro_batches(rows, run.device, run.micro_tokens):
+                with matrix_products_in(run.dtype, run.device):
+                    total += backward(run.model, batch, run.scaler, scored)
+            return total / scored
         except (MemoryError, RuntimeError) as error:
             if run.micro_tokens <= run.model.config.context or not is_want_of_memory(error):
                 raise
         run.optimizer.forget_gradients()  # outside of the handler, where the error would still hold the tensors
-        run.micro_tokens = min(run.micro_tokens, step.inputs.size) // 2
+        run.micro_tokens = min(run.micro_tokens, rows.inputs.size) // 2
         _log.warning("%s has no room: micro-batches of %d tokens from here on", run.device, run.micro_tokens)
-
-
-def add_up_gradients(run: Run, step: Batch) -> float:
-    """Add up the gradient of the step's mean loss over its micro-batches; return that loss in nats per scored token.
-
-    The mean is over the whole step: micro-batches hold different numbers of scored tokens once only stories are
-    scored, and a mean of their means would weigh the tokens of short stories more.
-    """
-    scored = int(step.scored.sum())
-    run.model.train()
-    total = 0.0
-    for batch in micro_batches(step, run.device, run.micro_tokens):
-        with matrix_products_in(run.dtype, run.device):
-            total += backward(run.model, batch, run.scaler, scored)
-    return total / scored
 
 
 def backward(model: LanguageModel, batch: TensorBatch, scaler: torch.amp.GradScaler, scored: int) -> float:

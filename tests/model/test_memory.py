@@ -37,7 +37,8 @@ def train(shape, dtype, tokens):
     model = build(shape)
     run = Run(model, Optimizer(model, STAGES["pretrain"]), dtype, torch.device("cpu"))
     run.best = Best(0, 1.0, Average(model).weights)
-    take_step(run, STAGES["pretrain"], 1.0, accumulate_gradients(run, random_batch(tokens // shape.context, shape)))
+    batch = random_batch(tokens // shape.context, shape)
+    take_step(run, STAGES["pretrain"], 1.0, accumulate_gradients(run, batch, batch.inputs.size))
     return run
 
 name, dtype, tokens = sys.argv[1], getattr(torch, sys.argv[2]), int(sys.argv[3])

@@ -19,7 +19,7 @@ from model.config import ModelConfig
 from model.errors import ModelError
 from model.optimizer import Optimizer, learning_rate_multiplier, parameter_groups
 from model.settings import STAGES, Limit, TrainConfig
-from model.train import Diverged, Run, Scores, accumulate_gradients, judge, score, seed_dropout, take_step, train
+from model.train import Diverged, Run, Scores, gradient_of_all, judge, score, seed_dropout, take_step, train
 
 CPU = torch.device("cpu")
 SHAPE = ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2, kv_heads=1, hidden=24, head_size=8)
@@ -128,9 +128,9 @@ def assert_same_state(left: Run, right: Run) -> None:
 def test_micro_batch_size_never_changes_the_gradient(seed: int, rows_each: int, share: float) -> None:
     step = random_step(seed, scored_share=share)
     whole, parts = new_run(), new_run()
-    loss = accumulate_gradients(whole, step)
+    loss = gradient_of_all(whole, step)
     parts.micro_tokens = rows_each * SHAPE.context
-    assert accumulate_gradients(parts, step) == pytest.approx(loss, rel=1e-5)
+    assert gradient_of_all(parts, step) == pytest.approx(loss, rel=1e-5)
     for one, other in zip(gradients(whole), gradients(parts), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -150,7 +150,7 @@ def test_out_of_memory_halves_the_micro_batch_and_the_step_stays_the_same(
 ) -> None:
     step = random_step(0, rows=8)
     free, short = new_run(), new_run()
-    loss = accumulate_gradients(free, step)
+    loss = gradient_of_all(free, step)
     short.micro_tokens = 4 * SHAPE.context  # two micro-batches: the second one finds a gradient that is there already
     calls = 0
 
@@ -169,7 +169,7 @@ def test_out_of_memory_halves_the_micro_batch_and_the_step_stays_the_same(
         monkeypatch.setattr(torch.Tensor, "backward", once_no_room(torch.Tensor.backward))
     else:
         monkeypatch.setattr(short.model, place, once_no_room(getattr(short.model, place)))
-    assert accumulate_gradients(short, step) == pytest.approx(loss, rel=1e-5)
+    assert gradient_of_all(short, step) == pytest.approx(loss, rel=1e-5)
     assert calls > call
     assert short.micro_tokens == 2 * SHAPE.context
     for one, other in zip(gradients(free), gradients(short), strict=True):
@@ -186,7 +186,7 @@ def test_a_row_that_does_not_fit_and_other_errors_are_raised(monkeypatch: pytest
         monkeypatch.setattr(run.model, "hidden", fail)
         before = run.micro_tokens
         with pytest.raises(type(error)) as raised:
-            accumulate_gradients(run, random_step(0))
+            gradient_of_all(run, random_step(0))
         assert raised.value is error
         assert run.micro_tokens == (SHAPE.context if error in OUT_OF_MEMORY else before)
 
@@ -207,7 +207,7 @@ def test_the_loss_in_chunks_is_the_mean_cross_entropy_of_what_is_scored(seed: in
     fast, slow = new_run(), new_run()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("model.tensors.LOSS_CHUNK", chunk)
-        loss = accumulate_gradients(fast, step)
+        loss = gradient_of_all(fast, step)
     logits = slow.model(torch.from_numpy(step.inputs), segments=torch.from_numpy(step.segments))
     scored = torch.from_numpy(step.scored)
     definition = cross_entropy(logits[scored], torch.from_numpy(step.targets)[scored])
@@ -289,7 +289,7 @@ def test_a_finished_training_given_more_steps_goes_on_from_its_weights(tmp_path:
 def test_a_diverging_step_is_refused_and_changes_no_weight() -> None:
     run = new_run()
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    accumulate_gradients(run, random_step(0))
+    gradient_of_all(run, random_step(0))
     next(run.model.parameters()).grad.fill_(torch.nan)  # type: ignore[union-attr]
     with pytest.raises(Diverged, match="step 0 diverged"):
         take_step(run, CONFIG, 1.0, 3.0)
@@ -302,13 +302,13 @@ def test_a_gradient_that_overflows_float16_moves_no_weight_and_the_next_step_is_
     run.dtype = torch.float16
     run.scaler = torch.amp.GradScaler("cpu")
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    accumulate_gradients(run, random_step(0))
+    gradient_of_all(run, random_step(0))
     scale = run.scaler.get_scale()
     run.optimizer.parts[part].param_groups[0]["params"][0].grad.fill_(torch.nan)  # what inf - inf leaves behind
     assert not np.isfinite(take_step(run, CONFIG, 1.0, 3.0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
     assert run.scaler.get_scale() < scale
-    assert np.isfinite(take_step(run, CONFIG, 1.0, accumulate_gradients(run, random_step(1))))
+    assert np.isfinite(take_step(run, CONFIG, 1.0, gradient_of_all(run, random_step(1))))
     assert not all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
 
 

@@ -273,6 +273,6 @@ def test_a_model_too_large_for_the_device_is_one_clear_line(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("model.stages.build", refuse)
+    monkeypatch.setattr("model.beginning.build", refuse)
     assert pretrain(tmp_path / "run") == 2
     assert complaint().startswith("LLM-BPE: cpu has no memory for a model and batches of this size; pass a smaller")
