@@ -269,6 +269,39 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path: Path, 
     assert straight.best is not None and resumed.best is not None and straight.best.step == resumed.best.step
 
 
+def test_a_timed_training_that_is_stopped_goes_on_with_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def monotonic() -> float:
+        nonlocal now
+        now += 0.25
+        return now
+
+    monkeypatch.setattr("time.monotonic", monotonic)
+    limit, multipliers = Limit(seconds=30.0), []
+
+    class Clocked(Watcher):
+        def stepped(self, run: Run, loss: float, grad_norm: float, multiplier: float) -> None:
+            super().stepped(run, loss, grad_norm, multiplier)
+            multipliers.append(multiplier)
+
+    first = new_run()
+    first.started = now
+    stopped = Clocked(tmp_path / "resume.pt", stop_at=40)
+    assert not train(first, Batches(CONFIG), HeldOut(), CONFIG, limit, stopped)  # type: ignore[arg-type]
+    now += 1000.0  # nobody trains
+    resumed = new_run()
+    load_checkpoint(tmp_path / "resume.pt", resumed)
+    assert train(resumed, Batches(CONFIG), HeldOut(), CONFIG, limit, Clocked())  # type: ignore[arg-type]
+    assert 30.0 <= resumed.seconds < 32.0
+    assert 30.0 <= now - 1000.0 < 34.0  # all time that was left was used, and no more
+    steady, falling = multipliers[CONFIG.warmup_steps : 40], multipliers[60:]
+    assert steady == sorted(steady, reverse=True) and falling == sorted(falling, reverse=True)
+    assert falling[-1] < 0.1
+
+
 def test_every_step_drops_something_else_and_another_seed_other_things() -> None:
     drawn = set()
     for seed, step in ((0, 0), (0, 1), (1, 0), (1, 1)):
