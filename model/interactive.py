@@ -175,7 +175,7 @@ class Session:
         with atomic_write(path) as file:
             file.write(BETWEEN.join(f"{story.prompt}\n\n{story.text}\n" for story in self.stories))
         self.saved.add(path)
-        say(f"{len(self.stories)} stories written to {path}")
+        say(f"{len(self.stories)} {'story' if len(self.stories) == 1 else 'stories'} written to {path}")
 
 
 def next_line() -> str | None:

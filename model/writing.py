@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 
 from bpe.errors import FileError
 from data.errors import CONVERT_IT, DataError
 from model.story import Story
 
 BETWEEN = "\n---\n\n"  # two stories
+HEADING = 500  # characters of a prompt to show above its story, at most
 
 
 def prompts_in(path: str) -> list[str]:
@@ -33,13 +35,13 @@ def prompts_in(path: str) -> list[str]:
 def show_stories(stories: Sequence[Story], show: Callable[[str], None], *, prompts: bool) -> None:
     """Show the stories while they are written, a line between two of them.
 
-    prompts: each below its prompt, but for those that begin with it themselves.
+    prompts: each below its prompt, shortened if need be, but for those that begin with it themselves.
     """
     for i, story in enumerate(stories):
         if i:
             show(BETWEEN)
         if prompts and not story.beginning:
-            show(f"{story.prompt}\n\n")
+            show(f"{shorten(story.prompt, HEADING, placeholder=' ...')}\n\n")
         for piece in story:
             show(piece)
         show("\n")

@@ -296,7 +296,9 @@ def test_a_prompt_file_that_gives_no_prompt_is_one_line(main, trained, monkeypat
 
 def test_prompts_too_long_are_counted(main, trained, monkeypatch):
     typed(monkeypatch, "the man", "the man " * 50_000, "the ship " * 99)
-    status, _, err = main("--prompt-file", "-", "--run", trained, "--seed", 5, "--num", 2, *SHORT)
+    status, out, err = main("--prompt-file", "-", "--run", trained, "--seed", 5, "--num", 2, *SHORT)
+    assert len(out) < 9_000  # the long ones are not shown whole
+    assert out.count("the man the man ...\n\n") == 2
     assert (status, err) == (
         0,
         "LLM-Generate: 2 of 3 prompts are too long for the model's context of 32 tokens and shortened\n",
