@@ -20,6 +20,7 @@ from data.sources import pair_source
 from model.loading import load
 from model.story import Story
 from model.story_settings import MAX_TOKENS
+from model.writing import in_turn
 
 
 def held_out_pairs(pairs: Path) -> Iterator[Pair]:
@@ -52,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
     model, tok = load(args.folder)
     stories = [Story(model, tok, prompt, seed=i, max_tokens=args.max_tokens) for i, prompt in enumerate(prompts)]
     with progress_bar(total=len(stories), description="writing", unit="story") as bar:
-        for story in stories:
-            "".join(story)
+        for pieces in in_turn(stories):
+            "".join(pieces)
             bar.update()
     lengths = sorted(len(story.tokens) for story in stories)
     figures = {

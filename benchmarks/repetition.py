@@ -16,7 +16,7 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
@@ -27,18 +27,14 @@ from bpe.progress import progress_bar
 from model.loading import load
 from model.story import Story
 from model.story_settings import Sampling
+from model.writing import in_turn
 
 WORDS = 150
 WORD = re.compile(r"\w+(?:'\w+)*")
 
 
-def first_words(pieces: Iterator[str]) -> list[str]:
-    """The first WORDS words of a text, in lower case; no more pieces are taken than that needs."""
-    text = ""
-    for piece in pieces:
-        text += piece
-        if len(words := WORD.findall(text.lower())) > WORDS:  # one more: the last may go on
-            return words[:WORDS]
+def first_words(text: str) -> list[str]:
+    """The first WORDS words of a text, in lower case."""
     return WORD.findall(text.lower())[:WORDS]
 
 
@@ -102,14 +98,18 @@ def run(args: argparse.Namespace) -> None:
     samplings = {text or "defaults": sampling_of(text) for text in args.settings}
     pairs = list(islice(held_out_pairs(args.pairs), args.num))
     model, tok = load(args.folder)
-    rows = {"people": figures([first_words(iter([pair.story])) for pair in pairs])}
+    rows = {"people": figures([first_words(pair.story) for pair in pairs])}
     with progress_bar(total=len(samplings) * len(pairs), description="writing", unit="story") as bar:
         for name, sampling in samplings.items():
-            stories = []
-            for seed, pair in enumerate(pairs):
-                stories.append(first_words(iter(Story(model, tok, pair.prompt, sampling=sampling, seed=seed))))
+            stories = [
+                Story(model, tok, pair.prompt, sampling=sampling, max_tokens=2 * WORDS, seed=seed)
+                for seed, pair in enumerate(pairs)
+            ]
+            written = []
+            for pieces in in_turn(stories):
+                written.append(first_words("".join(pieces)))
                 bar.update()
-            rows[name] = figures(stories)
+            rows[name] = figures(written)
     if args.json:
         show(json.dumps({"stories": len(pairs), "figures": rows}) + "\n")
         return
