@@ -251,7 +251,7 @@ def test_a_session_without_a_line_is_over(main, trained, monkeypatch):
     assert main("--interactive", "--run", trained) == (0, "", "")
 
 
-PROMPTS = "the man\n\n  \nle naïf ☃\r\n"
+PROMPTS = "the\fman\n\n  \nle naïf ☃\r\n"
 
 
 def test_every_line_of_a_prompt_file_gets_its_stories_each_below_its_prompt(main, trained, tmp_path):
@@ -268,7 +268,7 @@ def test_every_line_of_a_prompt_file_gets_its_stories_each_below_its_prompt(main
 
 
 def test_prompts_come_from_stdin_and_as_json_one_object_a_story(main, trained, monkeypatch):
-    typed(monkeypatch, *PROMPTS.splitlines())
+    typed(monkeypatch, *PROMPTS.split("\n"))
     status, out, _ = main("--prompt-file", "-", "--run", trained, "--seed", 5, "--json", *SHORT)
     stories = [json.loads(line) for line in out.splitlines()]
     assert (status, [(story["prompt"], story["seed"]) for story in stories]) == (0, [("the man", 5), ("le naïf ☃", 6)])
