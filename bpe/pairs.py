@@ -1,52 +1,54 @@
-"""Counting pairs of neighbouring tokens, and merging one pair everywhere.
+"""Learning merges: of all pairs of neighbouring tokens the most frequent is merged, again and again.
 
 In: the distinct words (pieces of text, as bytes) of a corpus and how often each occurs.
-Out: the most frequent pair, again and again, as pairs are merged into new tokens.
+Out: the pairs that are merged, in order.
 
-`RecountedPairs` is the definition, `IndexedPairs` the same answers fast; the tests hold one to the other.
+`RecountedPairs` is the definition. `IndexedPairs` (bpe/indexed_pairs.py) does the same fast; the tests bind the two.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush, heapreplace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
 Pair = tuple[int, int]
 
-BOUNDARY = -1  # stands between words, and where a token was that is now part of the one before it
-
 
 class Pairs(Protocol):
-    """What the trainer needs to know of either way of counting."""
+    """What the trainer needs to know of either way."""
 
     def __init__(self, words: Mapping[bytes, int]) -> None:
         """words: each distinct word with the number of times it occurs."""
 
-    def most_frequent(self) -> Pair | None:
-        """The pair that occurs most often; of equals the smaller pair of ids; None when no pair occurs twice."""
+    def merges(self, first_id: int) -> Iterator[Pair]:
+        """Merge the pair that occurs most often, of equals the smaller pair of ids, until no pair occurs twice.
 
-    def merge(self, pair: Pair, into: int) -> None:
-        """Replace `pair` by the new token `into` in every word, from left to right."""
+        In every word it is replaced, from left to right, by a new token; these get the ids from `first_id` on.
+        Out: the pairs as they are merged. To be called once.
+        """
 
 
 class RecountedPairs:
     """The definition: count every pair anew before every merge. Slow on purpose; the tests trust it."""
 
     def __init__(self, words: Mapping[bytes, int]) -> None:
-        self.words = [list(word) for word in words]
-        self.times = list(words.values())
+        self._words = [list(word) for word in words]
+        self._times = list(words.values())
 
-    def most_frequent(self) -> Pair | None:
+    def merges(self, first_id: int) -> Iterator[Pair]:
+        new = first_id
+        while (pair := self._most_frequent()) is not None:
+            yield pair
+            self._words = [merged(word, pair, new) for word in self._words]
+            new += 1
+
+    def _most_frequent(self) -> Pair | None:
         counts = Counter[Pair]()
-        for word, times in zip(self.words, self.times, strict=True):
+        for word, times in zip(self._words, self._times, strict=True):
             for pair in pairwise(word):
                 counts[pair] += times
         best = min(counts, key=lambda pair: (-counts[pair], pair), default=None)
         return best if best is not None and counts[best] >= 2 else None
-
-    def merge(self, pair: Pair, into: int) -> None:
-        self.words = [merged(word, pair, into) for word in self.words]
 
 
 def merged(word: Sequence[int], pair: Pair, into: int) -> list[int]:
@@ -65,68 +67,3 @@ def merged(word: Sequence[int], pair: Pair, into: int) -> list[int]:
             result.append(word[place])
             place += 1
     return result
-
-
-class IndexedPairs:
-    """The same answers, fast: a merge visits only the places its pair is at.
-
-    All words stand in one list of tokens, each token linked to its neighbours. `places` says where a pair is, or once
-    was. A heap orders the pairs by count. A pair's count only falls once the merge that made it is over, so its entry
-    in the heap is never too low, and is put right when it comes to the top.
-    """
-
-    def __init__(self, words: Mapping[bytes, int]) -> None:
-        self.tokens = [BOUNDARY]
-        self.times = [0]  # of the word that the token is in
-        for word, times in words.items():
-            self.tokens += [*word, BOUNDARY]
-            self.times += [times] * (len(word) + 1)
-        self.before = list(range(-1, len(self.tokens) - 1))
-        self.after = list(range(1, len(self.tokens) + 1))
-        self.counts: dict[Pair, int] = defaultdict(int)
-        self.places: dict[Pair, list[int]] = defaultdict(list)  # always in rising order
-        for place, pair in enumerate(pairwise(self.tokens)):
-            if BOUNDARY not in pair:
-                self.counts[pair] += self.times[place]
-                self.places[pair].append(place)
-        self.heap = [(-count, pair) for pair, count in self.counts.items() if count >= 2]
-        heapify(self.heap)
-
-    def most_frequent(self) -> Pair | None:
-        while self.heap:
-            negative, pair = self.heap[0]
-            count = self.counts.get(pair, 0)
-            if count == -negative:
-                return pair
-            if count >= 2:
-                heapreplace(self.heap, (-count, pair))
-            else:
-                heappop(self.heap)
-        return None
-
-    def merge(self, pair: Pair, into: int) -> None:
-        tokens, before, after, counts, places = self.tokens, self.before, self.after, self.counts, self.places
-        first, second = pair
-        made = set[Pair]()
-        for place in places.pop(pair, ()):
-            follower = after[place]
-            if tokens[place] != first or tokens[follower] != second:
-                continue  # another merge, or an overlapping place of this one, was faster
-            times = self.times[place]
-            left, right = before[place], after[follower]
-            tokens[place], tokens[follower] = into, BOUNDARY
-            after[place], before[right] = right, place
-            if (neighbour := tokens[left]) != BOUNDARY:
-                counts[neighbour, first] -= times
-                counts[neighbour, into] += times
-                places[neighbour, into].append(left)
-                made.add((neighbour, into))
-            if (neighbour := tokens[right]) != BOUNDARY:
-                counts[second, neighbour] -= times
-                counts[into, neighbour] += times
-                places[into, neighbour].append(place)
-                made.add((into, neighbour))
-        counts.pop(pair, None)
-        for new in made:
-            if counts[new] >= 2:
-                heappush(self.heap, (-counts[new], new))

@@ -5,8 +5,10 @@ In: texts, the split pattern, the number of merges, the special tokens.  Out: a 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from bpe.pairs import IndexedPairs, Pair, Pairs
+from bpe.indexed_pairs import IndexedPairs
+from bpe.pairs import Pair, Pairs
 from bpe.progress import progress_bar
 from bpe.split import Splitter
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
@@ -36,8 +38,7 @@ class BPETrainer:
         pairs = self.counting(count_words(texts, splitter, self.workers))
         merges: list[Pair] = []
         with progress_bar(total=self.num_merges, description="learning merges", unit="merge") as bar:
-            while len(merges) < self.num_merges and (pair := pairs.most_frequent()) is not None:
-                pairs.merge(pair, into=FIRST_MERGE_ID + len(merges))
+            for pair in islice(pairs.merges(FIRST_MERGE_ID), self.num_merges):
                 merges.append(pair)
                 bar.update()
         return Vocabulary(tuple(merges), splitter.source, tuple(self.special_tokens))

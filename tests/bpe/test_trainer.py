@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpe import PATTERNS, BPEError, Tokenizer
+from bpe.indexed_pairs import IndexedPairs
 from bpe.merging import merge_piece
-from bpe.pairs import IndexedPairs, RecountedPairs
+from bpe.pairs import RecountedPairs
 from bpe.split import Splitter
 from bpe.trainer import BPETrainer
 
@@ -90,6 +91,15 @@ def test_the_rust_trainer_learns_the_same_tokens(pattern, assigned_text):
         assert ours == theirs[: len(ours)]
 
     law()
+
+
+@pytest.mark.parametrize("letters", ["a", "ab", "abcdefghijklmnopqrstuvwxyz", "你好世界", "👩🚀🎨\u200d"])
+@pytest.mark.parametrize("pattern", ["qwen2", r"(?s:.+)"])
+def test_the_rust_trainer_learns_the_same_tokens_from_text_without_spaces(letters, pattern):
+    text = "".join(random.Random(1).choices(letters, k=5_000))
+    ours = BPETrainer(num_merges=500, pattern=pattern).train([text, "the end"]).token_bytes
+    assert len(ours) > 256 + 10
+    assert ours == rust_tokens([text, "the end"], 500, pattern)[: len(ours)]
 
 
 def test_a_vocabulary_larger_than_the_text_supports_is_refused_with_the_largest_that_is_not():
