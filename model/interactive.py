@@ -146,7 +146,7 @@ class Session:
         if not self.stories:
             say("taken back; there is no story now")
         else:
-            say(f"taken back; the story now ends: ...{self.stories[-1].text[-60:]}")
+            say(f"taken back; the story now ends: ...{' '.join(self.stories[-1].text.split())[-60:]}")
 
     def settings(self) -> dict[str, float | str]:
         """Every setting that :set can change, by name."""

@@ -1,18 +1,12 @@
 """Laws of counting repetition, and the command on a small run."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.repetition import WORDS, distinct, figures, first_words, main, repeated
-from bpe import Tokenizer
-from data.layout import SPECIAL_TOKENS
-from model.build import build
-from model.config import ModelConfig
-from model.folder import save_folder
 
 few_words = st.lists(st.sampled_from("abc"), max_size=20)
 
@@ -44,21 +38,11 @@ def test_the_first_words_are_taken_in_lower_case_without_what_stands_between_the
     assert first_words("") == []
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    text = "the ship sank and the man swam to the shore, where the woman held the child and the sea fell. " * 3
-    tok = Tokenizer.train([text], vocab_size=290, special_tokens=SPECIAL_TOKENS)
-    config = ModelConfig(vocab_size=290, layers=1, width=64, heads=2, kv_heads=1, hidden=64, head_size=32, context=32)
-    save_folder(tmp_path / "finetune", build(config).state_dict(), config, tok, stage="finetune")
-    for split in ("train", "valid"):
-        (tmp_path / f"{split}.wp_source").write_text("[ WP ] the ship\n[ WP ] the sea\n[ WP ] the ship\n")
-        (tmp_path / f"{split}.wp_target").write_text(f"{text} {split} one\n{text} {split} two\n{text} {split} too\n")
-    return tmp_path
-
-
-def test_settings_stand_side_by_side_beside_people(run, capsys):
+def test_settings_stand_side_by_side_beside_people(run_and_pairs, capsys):
     settings = ["", "repeat_penalty=2 temperature=0.5"]
-    assert main([str(run), "--pairs", str(run), "--num", "9", "--json", "--settings", *settings]) == 0
+    assert (
+        main([str(run_and_pairs), "--pairs", str(run_and_pairs), "--num", "9", "--json", "--settings", *settings]) == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert told["stories"] == 2  # one a prompt
     assert list(told["figures"]) == ["people", "defaults", settings[1]]
@@ -67,6 +51,6 @@ def test_settings_stand_side_by_side_beside_people(run, capsys):
 
 
 @pytest.mark.parametrize("settings", ["wings=2", "top_k=x", "temperature"])
-def test_what_is_no_setting_is_refused(run, capsys, settings):
-    assert main([str(run), "--pairs", str(run), "--settings", settings]) == 2
+def test_what_is_no_setting_is_refused(run_and_pairs, capsys, settings):
+    assert main([str(run_and_pairs), "--pairs", str(run_and_pairs), "--settings", settings]) == 2
     assert f"{settings!r} is no setting" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_undo_takes_back_one_writing_after_the_other_a_retry_too(session, story)
         made, _, said = session(*lines, *[":undo"] * undone)
         assert made.stories == after[len(lines) - undone]
     assert said[-1] == "taken back; there is no story now"
-    assert said[-2] == f"taken back; the story now ends: ...{story('the cat', 5)[-60:]}"
+    assert said[-2] == f"taken back; the story now ends: ...{' '.join(story('the cat', 5).split())[-60:]}"
     assert session(*lines, *[":undo"] * 5)[2][-1].startswith("there is no story to undo")
 
 
