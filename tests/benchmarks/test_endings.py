@@ -8,11 +8,11 @@ from model.story import Story
 
 
 def test_stories_that_end_by_themselves_are_counted(run_and_pairs, capsys):
-    command = [str(run_and_pairs), "--pairs", str(run_and_pairs), "--max-tokens", "200", "--json"]
+    command = [str(run_and_pairs), "--pairs", str(run_and_pairs), "--max-tokens", "60", "--json"]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
     model, tok = load(run_and_pairs, device="cpu")
-    stories = [Story(model, tok, prompt, seed=i, max_tokens=200) for i, prompt in enumerate(["the ship", "the sea"])]
+    stories = [Story(model, tok, prompt, seed=i, max_tokens=60) for i, prompt in enumerate(["the ship", "the sea"])]
     for story in stories:
         "".join(story)
     assert told["stories"] == 2
