@@ -3,7 +3,7 @@ PYTHON ?= python3
 BOOKS ?= data/sample
 BIN := .venv/bin
 
-.PHONY: help setup story test check bench clean
+.PHONY: help setup story test check bench evolution clean
 
 help:
 	@echo "make setup   a virtual environment in .venv with everything the commands need"
@@ -41,6 +41,9 @@ bench: .venv/ready-dev
 	$(BIN)/python -m benchmarks.compression --texts $(BOOKS) $(if $(HELD_OUT),--held-out $(HELD_OUT)) $(if $(PAIRS),--pairs $(PAIRS))
 	$(BIN)/python -m benchmarks.prepare --texts $(BOOKS)
 	$(BIN)/python -m benchmarks.throughput
+
+evolution: .venv/ready-dev
+	$(BIN)/python -m benchmarks.evolution --texts $(BOOKS)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
