@@ -27,6 +27,7 @@ from bpe import Tokenizer
 from bpe.split import PATTERNS
 
 DOCUMENT = 25_000_000  # characters that are encoded in one call
+BOOK = 500_000  # characters that are given to a trainer as one text
 PATTERN = PATTERNS["gpt4"]
 
 Ids = npt.NDArray[np.generic]
@@ -54,11 +55,11 @@ class Measured:
     digest: str
 
 
-def documents(task: Task) -> Documents:
+def documents(task: Task, size: int = DOCUMENT) -> Documents:
     """The text, in documents."""
     with Path(task.text).open("rb") as file:
         text = file.read(task.num_bytes).decode(errors="ignore")
-    return [text[start : start + DOCUMENT] for start in range(0, len(text), DOCUMENT)]
+    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -154,7 +155,7 @@ ENCODER: dict[str, Callable[[Task], Callable[[Documents], list[Ids]]]] = {
 
 def measure_training(task: Task) -> Measured:
     """Text to tokens."""
-    texts = documents(task)
+    texts = documents(task, BOOK)
     TRAIN[task.who](Task(**{**vars(task), "vocab_size": 260}), ["The first call loads what it needs. " * 9])
     seconds, tokens = timed(lambda: TRAIN[task.who](task, texts))
     return Measured(seconds=[seconds], digest=hashlib.sha256(b"\0".join(tokens)).hexdigest())
