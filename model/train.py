@@ -74,6 +74,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.scaler.scale(torch.zeros((), device=self.device))  # it begins when used, by a process without rows never
         self.average = Average(self.model)
         self.micro_tokens = MICRO_BATCH_TOKENS[self.device.type]
 

@@ -19,7 +19,7 @@ from model.errors import ModelError
 from model.optimizer import Optimizer
 from model.parallel import Left, any_of, give_weights_of_first, of_first, own_device, share_of, sum_gradients, sum_of
 from model.settings import STAGES
-from model.train import Run, accumulate_gradients
+from model.train import Run, accumulate_gradients, take_step
 
 SHAPE = ModelConfig(vocab_size=50, context=8, width=16, layers=1, heads=2, kv_heads=1, hidden=24, head_size=8)
 
@@ -60,6 +60,19 @@ def test_the_gradients_of_all_shares_add_up_to_the_gradient_of_the_step(
     for parameter, expected in zip(model.parameters(), whole, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_process_without_a_row_takes_the_step_in_float16_too() -> None:
+    model = build(SHAPE)
+    run = Run(model, Optimizer(model, STAGES["pretrain"]), torch.float16, torch.device("cpu"))
+    step = random_step(0, rows=1, segments=False)
+    with as_process(1, 2):
+        assert accumulate_gradients(run, share_of(step), int(step.scored.sum())) == 0.0
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)  # as if the others had some
+    before = model.state_dict()["model.norm.weight"].clone()
+    take_step(run, STAGES["pretrain"], 1.0, 0.0)
+    assert not torch.equal(model.state_dict()["model.norm.weight"], before)
 
 
 def test_a_process_on_its_own_gets_back_what_it_gives() -> None:
