@@ -57,10 +57,10 @@ class Comparison:
             f"{self.num_bytes / seconds / MB:>9.1f}" if self.num_bytes else " " * 9
             for seconds in (self.ours, self.theirs)
         )
-        return f"{self.what:38}{self.peer:12}{self.ours:>10.4g}{self.theirs:>10.4g}{rates}{self.ratio:>8.2f}\n"
+        return f"{self.what:42}{self.peer:12}{self.ours:>10.4g}{self.theirs:>10.4g}{rates}{self.ratio:>8.2f}\n"
 
 
-HEADER = f"{'':38}{'peer':12}{'ours s':>10}{'theirs s':>10}{'MB/s':>9}{'theirs':>9}{'ratio':>8}\n"
+HEADER = f"{'':42}{'peer':12}{'ours s':>10}{'theirs s':>10}{'MB/s':>9}{'theirs':>9}{'ratio':>8}\n"
 
 
 def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparison]:

@@ -36,7 +36,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
 def _keep_freed_memory() -> None:
     """Have the C library keep memory that is freed, some 60 MB, for the next arrays.
 
-    Handing it back and forth takes a tenth of the time, and threads wait for each other meanwhile. glibc keeps as much as
-    twice the largest array that it has seen freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
+    Handing it back and forth takes a tenth of the time, and threads wait for each other meanwhile. glibc keeps as much
+    as twice the largest array that it has seen freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
     """
     np.empty(31 << 20, np.uint8)
