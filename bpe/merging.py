@@ -4,17 +4,19 @@ In: the bytes of a piece, and the id that each pair merges into.  Out: the ids.
 
 Of all pairs in the piece, the one learned first (the lowest new id) is merged, from left to right, until no pair is
 left that merges. `merge_by_definition` says it so; `merge_piece` gives the same ids faster: in a short piece, as nearly
-all are, by searching a plain list for the lowest id, in a long one by a heap, in n log n steps for n bytes.
+all are, by searching a plain list for the lowest id, in a longer one by a heap, in n log n steps for n bytes, and in
+one as long as a book in another way yet (bpe/long_pieces.py).
 """
 
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise, repeat
 
+from bpe.long_pieces import BOUNDARY, merge_long_piece
 from bpe.pairs import Pair, merged
 
-BOUNDARY = -1  # stands behind the piece, and where a token was that is now part of the one before it
 SHORT = 40  # bytes; up to there the list is faster
+LONG = 1 << 17  # bytes; from there on NumPy is faster than the heap
 NO_MERGE = 1 << 62  # higher than any id
 
 
@@ -34,7 +36,11 @@ def earliest_merge(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> Pair | No
 
 def merge_piece(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
     """The same ids, fast."""
-    return _merge_short(piece, new_ids) if len(piece) <= SHORT else _merge_long(piece, new_ids)
+    if len(piece) <= SHORT:
+        return _merge_short(piece, new_ids)
+    if len(piece) < LONG:
+        return _merge_by_heap(piece, new_ids)
+    return merge_long_piece(piece, new_ids)
 
 
 def _merge_short(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
@@ -53,15 +59,16 @@ def _merge_short(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
     return ids
 
 
-def _merge_long(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
-    """A heap says which pair comes next, and links between neighbours make a merge cheap."""
+def _merge_by_heap(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
+    """A heap says which pair comes next, and where, in one integer; links between neighbours make a merge cheap."""
     ids = [*piece, BOUNDARY]
-    heap = [(new_ids[pair], place) for place, pair in enumerate(pairwise(ids)) if pair in new_ids]
+    size = len(ids)
+    heap = [new_ids[pair] * size + place for place, pair in enumerate(pairwise(ids)) if pair in new_ids]
     heapify(heap)
     before = list(range(-1, len(piece)))  # the first token's is -1, the place of the boundary
     after = list(range(1, len(piece) + 2))
     while heap:
-        new, place = heappop(heap)
+        new, place = divmod(heappop(heap), size)
         follower = after[place]
         if new_ids.get((ids[place], ids[follower])) != new:
             continue  # one of the two was merged with its other neighbour
@@ -69,7 +76,7 @@ def _merge_long(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
         left, right = before[place], after[follower]
         after[place], before[right] = right, place
         if (pair := (ids[left], new)) in new_ids:
-            heappush(heap, (new_ids[pair], left))
+            heappush(heap, new_ids[pair] * size + left)
         if (pair := (new, ids[right])) in new_ids:
-            heappush(heap, (new_ids[pair], place))
+            heappush(heap, new_ids[pair] * size + place)
     return [id for id in ids if id != BOUNDARY]
