@@ -44,7 +44,9 @@ class GrowingArray(Generic[Scalar]):
         added = np.asarray(values, self._room.dtype)
         size = self._size + len(added)
         if size + WORD > len(self._room):
-            self._room = np.concatenate([self.values, np.zeros(2 * size + WORD - self._size, self._room.dtype)])
+            values = self.values
+            self._room = np.zeros(2 * size + WORD, values.dtype)  # what is not used of it takes no memory
+            self._room[: self._size] = values
         self._room[self._size : size] = added
         self._size = size
 
