@@ -14,7 +14,7 @@ comes to the same as to merge the first, count anew, and so on, which is the def
 
 When a pair overlaps itself, as `aa` does in `aaa`, the second is not so: (aa, a) may be next. So no more is taken then.
 
-In books, the first 16,000 merges are made in some 430 such batches.
+In 100 MB of books, the first 16,000 merges are some 430 such batches.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,27 +71,29 @@ class IndexedPairs:
         self._lengths = GrowingArray(np.ones(first_id, np.int64))  # of each token, in bytes
         most = 2
         while len(leaders := self._table.leaders(most)):
-            batch = self._apart(leaders)
+            batch = self._batch(leaders)
             firsts, seconds = self._table.ids(batch.pairs)
             yield from zip(firsts.tolist(), seconds.tolist(), strict=True)
             self._merge(batch)
             most = 2 * len(batch.pairs)  # more than are likely to be merged would be looked up in vain
 
-    def _apart(self, pairs: Numbers) -> Batch:
+    def _batch(self, pairs: Numbers) -> Batch:
         """The first of these pairs that overlap nowhere, at least one. Where they are is marked."""
         mark = len(self._table)
         places, which = self._table.places(pairs)
         still = self._at[places] == pairs[which]  # other merges may have been there
         places, which = places[still], which[still]
         self._at[places] = mark + which
-        lengths = self._lengths.values[self._table.ids(pairs)[0]]
-        others = self._at[places + lengths[which]] - mark
+        firsts, seconds = self._table.ids(pairs)
+        lengths = self._lengths.values[firsts]
+        others = self._at[places + lengths[which]] - mark  # which pair begins with this one's second token
         overlaps = np.flatnonzero(others >= 0)
         one, other = which[overlaps], others[overlaps]
         num_taken = int(np.where(one == other, one + 1, np.maximum(one, other)).min(initial=len(pairs)))
         taken = which < num_taken
-        last = np.flatnonzero(which == num_taken - 1)  # the only one that may overlap itself
-        taken[last] = _every_other(places[last], lengths[num_taken - 1])
+        if firsts[num_taken - 1] == seconds[num_taken - 1]:  # it may overlap itself
+            last = np.flatnonzero(which == num_taken - 1)
+            taken[last] = _every_other(places[last], lengths[num_taken - 1])
         self._at[places[~taken]] = pairs[which[~taken]]
         return Batch(pairs[:num_taken], places[taken], which[taken])
 
@@ -102,19 +104,24 @@ class IndexedPairs:
         lefts = places - 1
         lefts += np.minimum(self._at[lefts] + 1, 0)  # from the last byte of the token before to its first
         left = self._at[lefts]
-        to_left = np.flatnonzero((left != NO_PAIR) & (left < mark))  # a marked one has this pair to its right
+        to_left = np.flatnonzero((left != NO_PAIR) & (left < mark))  # a new token there has this one to its right
         to_right = np.flatnonzero(right != NO_PAIR)
         lefts, left, right = lefts[to_left], left[to_left], right[to_right]
+        left_ids, right_ids = table.ids(left)[0], table.ids(right)[1]
         marks = self._at[ends[to_right]] - mark
-        left_ids, right_ids = table.ids(left)[0], np.where(marks >= 0, first_new + marks, table.ids(right)[1])
+        right_ids = np.where(marks >= 0, first_new + marks, right_ids)
         self._at[places] = NO_PAIR
 
         times, new_ids = self._times[places], first_new + batch.which
         table.lose(batch.pairs[batch.which], times)
         table.lose(left, times[to_left])
         table.lose(right, times[to_right])
-        self._take_in(left_ids, new_ids[to_left], lefts, by=left_ids)
-        self._take_in(new_ids[to_right], right_ids, places[to_right], by=right_ids)
+        self._take_in(
+            np.concatenate((left_ids, new_ids[to_right])),
+            np.concatenate((new_ids[to_left], right_ids)),
+            np.concatenate((lefts, places[to_right])),
+            by=np.concatenate((left_ids, right_ids)),
+        )
 
     def _write_tokens(self, batch: Batch) -> tuple[Numbers, Numbers]:
         """Make one token of two. Out: the places behind it, and the pairs that the second made with the next token."""
