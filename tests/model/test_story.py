@@ -311,3 +311,8 @@ def test_a_tokenizer_that_is_not_the_models_is_refused():
         generate(MODEL, Tokenizer.train([TEXT], vocab_size=300), "the man")
     with pytest.raises(ModelError, match="290 tokens and the model 300"):
         generate(MODEL, Tokenizer.train([TEXT], vocab_size=290, special_tokens=SPECIAL_TOKENS), "the man")
+
+
+def test_speech_that_was_open_when_a_story_is_gone_on_with_is_closed():
+    story = scripted('. Come in." He left. The', so_far='"I am here', max_tokens=1)
+    assert "".join(story) == '. Come in."'
