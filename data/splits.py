@@ -11,6 +11,7 @@ import hashlib
 import logging
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
@@ -34,23 +35,30 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def split_documents(documents: Iterable[Document]) -> Iterator[tuple[Split, Document]]:
-    """Mark each document as it comes; at most FEW of them are held at a time.
+    """Mark each document as it comes; the first FEW are held as UTF-8 until it is their turn.
 
     Of the first FEW the one with the smallest hash is held out, of the rest those in the lowest HELD_OUT of hashes.
     Of fewer than FEW in all, the last HELD_OUT of each, cut at a paragraph where there is one.
     """
     stream = iter(documents)
-    first = list(islice(stream, FEW))
+    first = deque((document.name, document.text.encode("utf-8")) for document in islice(stream, FEW))
     if len(first) < FEW:
-        for document in first:
+        for document in _given_up(first):
             yield from _end_held_out(document)
         return
-    chosen = min(_hash(document.text) for document in first)
-    for document in first:
+    chosen = min(_hash_of_utf8(text) for _, text in first)
+    for document in _given_up(first):
         yield ("valid" if _hash(document.text) == chosen else "train"), document
     for document in stream:
         hashed = _hash(document.text)
         yield ("valid" if hashed < _LOWEST or hashed == chosen else "train"), document
+
+
+def _given_up(texts: deque[tuple[str, bytes]]) -> Iterator[Document]:
+    """The documents of these names and texts, none of which is held any longer when it is out."""
+    while texts:
+        name, text = texts.popleft()
+        yield Document(name, text.decode("utf-8"))
 
 
 def keep_documents_apart(train: Iterable[Document], valid: Iterable[Document]) -> Iterator[tuple[Split, Document]]:
@@ -156,8 +164,12 @@ def _end_held_out(document: Document) -> Iterator[tuple[Split, Document]]:
 
 
 def _hash(text: str) -> int:
-    """The first 64 bits of the text's SHA-256."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big")
+    """The first 64 bits of the SHA-256 of the text as UTF-8."""
+    return _hash_of_utf8(text.encode("utf-8"))
+
+
+def _hash_of_utf8(text: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
 
 def _hash_of_prompt(pair: Pair) -> int:

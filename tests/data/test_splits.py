@@ -1,6 +1,7 @@
 """Laws of holding out: nothing on both sides, nothing lost, and the same choice every time."""
 
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -63,6 +64,24 @@ def test_of_many_documents_some_are_held_out_whole_and_none_is_lost(count: int) 
     valid = side("valid", iter(marked))
     assert 1 <= len(valid) <= max(2, 2 * HELD_OUT * count)
     assert marked == list(split_documents(documents(count)))
+
+
+@pytest.mark.parametrize("count", [FEW - 1, 2 * FEW])
+def test_of_wide_letters_no_more_is_held_than_the_bytes_of_the_documents_that_are_not_out_yet(count: int) -> None:
+    size = 100_000
+    long = (Document(str(number), "—" + "a" * (size - number)) for number in range(count))  # 2 bytes a letter
+    tracemalloc.start()
+    try:
+        names = set[str]()
+        for _, document in split_documents(long):
+            names.add(document.name)
+            waiting = max(0, min(FEW, count) - len(names))
+            assert tracemalloc.get_traced_memory()[0] < size * (
+                waiting + 6
+            )  # this one is 2, and cut in two as much again
+        assert tracemalloc.get_traced_memory()[1] < size * (FEW + 8)
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_held_out_hangs_on_the_text_and_not_on_the_name() -> None:
