@@ -3,17 +3,15 @@
     python -m benchmarks.prepare --texts PATH... [--vocab-size 16384] [--json]
 
 In: texts, as for LLM-BPE.py.  Out: seconds and MB/s of training the tokenizer and of encoding, tokens, and the most
-memory that this process and its workers had resident at one moment. What is written goes to a temporary folder.
+memory that was resident at one moment. What is written goes to a temporary folder.
 """
 
 import argparse
 import contextlib
 import json
-import os
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,8 +20,6 @@ from bpe.command import CommandParser, run_command, show
 from data.layout import SPECIAL_TOKENS
 from data.sources import text_source
 from data.tokens import write_token_files
-
-SAMPLED_EVERY = 0.05  # seconds between two looks at the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,51 +33,22 @@ class Figures:
     tokenizer_seconds: float  # reading, cleaning, counting words, merging
     encoding_seconds: float  # reading, cleaning, encoding, writing
     encoding_mb_per_second: float
-    peak_resident_mb: float  # this process and its workers together, over everything above
+    peak_resident_mb: float  # over everything above, Python and its libraries included
 
 
-@dataclass
-class PeakMemory:
-    """The most memory seen resident so far, in bytes; Linux only, elsewhere it stays 0."""
-
-    bytes: int = 0
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look again and again while the block runs."""
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(SAMPLED_EVERY):
-                self.bytes = max(self.bytes, resident_with_children())
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            done.set()
-            watcher.join()
-
-
-def resident_with_children() -> int:
-    """Bytes that this process and its children have resident; pages that they share are counted for each."""
-    processes = ["self"]
-    for listing in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended
-            processes += listing.read_text().split()
-    pages = 0
-    for process in processes:
-        with contextlib.suppress(OSError):  # the child has ended
-            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * (os.sysconf("SC_PAGE_SIZE") if pages else 0)
+def peak_memory() -> int:
+    """The most bytes that this process ever had resident; Linux only, elsewhere 0."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def measure(texts: list[Path], vocab_size: int) -> Figures:
     """Prepare `texts` as a run does: a tokenizer from the training documents, then the token files of both splits."""
     source = text_source(texts, None, Path("downloads"))
-    peak = PeakMemory()
-    with tempfile.TemporaryDirectory() as folder, peak.watching():
+    with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         training = (document.text for split, document in source.examples() if split == "train")
         tok = Tokenizer.train(training, vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, shrink=True)
@@ -97,7 +64,7 @@ def measure(texts: list[Path], vocab_size: int) -> Figures:
             tokenizer_seconds=round(trained - start, 1),
             encoding_seconds=round(written - trained, 1),
             encoding_mb_per_second=round(text_mb / (written - trained), 2),
-            peak_resident_mb=round(peak.bytes / 1e6),
+            peak_resident_mb=round(peak_memory() / 1e6),
         )
 
 
