@@ -58,13 +58,13 @@ class IndexedPairs:
         times = np.fromiter(words.values(), np.int64, len(words))
         dtype: npt.DTypeLike = np.int32 if len(text) < SMALL else np.int64
         self._at: Numbers = np.zeros(len(text), dtype)
-        self._times = np.concatenate(([0], np.repeat(times, lengths), [0]))  # of the word that has this place
+        of_word = np.concatenate(([0], times, [0])), np.concatenate(([1], lengths, [1]))
+        self._times = np.repeat(*of_word)  # of the word that has this place
         self._table = PairTable(dtype)
         has_next = np.ones(len(text) - 1, np.bool_)
         has_next[np.cumsum(np.append(0, lengths))] = False
-        places = np.flatnonzero(has_next)
-        firsts, seconds = text[places], text[places + 1]
-        self._take_in(firsts, seconds, places, by=firsts.astype(np.uint16) << 8 | seconds)
+        firsts, seconds = text[:-1][has_next], text[1:][has_next]
+        self._take_in(firsts, seconds, np.flatnonzero(has_next), by=firsts.astype(np.uint16) << 8 | seconds)
 
     def merges(self, first_id: int) -> Iterator[Pair]:
         """See `Pairs`. What the pairs of a batch do to the words is done after the last of them is out."""
@@ -89,7 +89,9 @@ class IndexedPairs:
         others = self._at[places + lengths[which]] - mark  # which pair begins with this one's second token
         overlaps = np.flatnonzero(others >= 0)
         one, other = which[overlaps], others[overlaps]
-        num_taken = int(np.where(one == other, one + 1, np.maximum(one, other)).min(initial=len(pairs)))
+        reach = np.maximum(one, other)
+        reach += one == other
+        num_taken = int(reach.min(initial=len(pairs)))
         taken = which < num_taken
         if firsts[num_taken - 1] == seconds[num_taken - 1]:  # it may overlap itself
             last = np.flatnonzero(which == num_taken - 1)
@@ -153,7 +155,10 @@ class IndexedPairs:
 
 def _every_other(places: Numbers, step: int) -> npt.NDArray[np.bool_]:
     """Which of rising places to take, if from each run of places that are `step` apart the first, third ... are."""
-    starts = np.flatnonzero(np.diff(places, prepend=-1 - step) != step)
-    sizes = np.diff(starts, append=len(places))
-    is_odd: npt.NDArray[np.bool_] = (np.arange(len(places)) - np.repeat(starts, sizes)) & 1 == 1
-    return ~is_odd
+    is_start = np.ones(len(places), np.bool_)
+    is_start[1:] = places[1:] - places[:-1] != step
+    starts = np.flatnonzero(is_start)
+    is_even = np.zeros(len(places), np.bool_)
+    is_even[::2] = True
+    is_even ^= np.repeat(starts & 1 == 1, np.diff(starts, append=len(places)))  # the first of each run is
+    return is_even

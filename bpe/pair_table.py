@@ -71,7 +71,7 @@ class PairTable:
         starts, ends = self._ends.values[pairs - 1], self._ends.values[pairs]
         places = self._places.values
         parts = [places[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-        return np.concatenate(parts, dtype=np.int64), np.repeat(np.arange(len(pairs)), ends - starts)
+        return np.concatenate(parts), np.repeat(np.arange(len(pairs), dtype=places.dtype), ends - starts)
 
     def leaders(self, most: int) -> Numbers:
         """The pairs that come first in the order of merging, at most so many; none when no pair occurs twice."""
