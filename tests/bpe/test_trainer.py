@@ -27,15 +27,6 @@ def test_indexed_pairs_learn_what_recounting_learns(corpus_text):
     law()
 
 
-def test_document_order_never_changes_the_vocabulary(corpus_text):
-    @given(st.lists(corpus_text, max_size=6), st.randoms(use_true_random=False))
-    def law(texts, chance: random.Random):
-        trainer = BPETrainer(num_merges=30)
-        assert trainer.train(chance.sample(texts, len(texts))) == trainer.train(texts)
-
-    law()
-
-
 def test_more_merges_begin_with_the_fewer(corpus_text):
     @given(st.lists(corpus_text, max_size=5), st.integers(0, 20), st.integers(0, 20))
     def law(texts, fewer, more):

@@ -1,4 +1,4 @@
-"""Counting words, here and in worker processes."""
+"""Counting words, piece by piece and in blocks."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import bpe.cuts
 import bpe.words
-from bpe import BPEError, Tokenizer
+from bpe import BPEError
 from bpe.split import PATTERNS, Splitter
 from bpe.words import count_words
 
@@ -45,13 +45,6 @@ def test_stretches_are_counted_as_their_words(
         assert count_words(texts, splitter, workers) == expected
 
     law()
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3, None])
-def test_the_number_of_workers_never_changes_the_vocabulary(workers, blocks_always):
-    texts = ["first", "l'été, 你好\r\n 👩\u200d🚀\x00", "", "the last the last the last"] * 5
-    expected = Tokenizer.train(texts * 2, vocab_size=270, workers=1)
-    assert Tokenizer.train(iter(texts * 2), vocab_size=270, workers=workers) == expected
 
 
 @pytest.mark.parametrize("pattern", ["qwen2", "é+|\n"])
