@@ -92,7 +92,7 @@ def read_texts(paths: Sequence[Path], purpose: str = "reading") -> Iterator[Docu
 
 
 def text_files(paths: Sequence[Path]) -> list[Path]:
-    """The text files and archives named by `paths` or lying anywhere below them, sorted, each once.
+    """The text files and archives named by `paths` or lying anywhere below them, sorted, each once; no order matters.
 
     In folders, hidden files and files of other kinds are passed over; a file named outright has to be of a known kind.
     Raises DataError when a path is missing, unreadable, or of another kind, and when no file is found.
@@ -111,7 +111,8 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
             else:
                 raise DataError(f"there is no file or folder {path}; check the spelling, or name another")
             for file in files:
-                found.setdefault(file.resolve(), file)
+                real = file.resolve()
+                found[real] = min(file, found.get(real, file))
     if not found:
         raise DataError(f"no text files ({' '.join(_ENDINGS)}) in {_listed(paths)}; name a folder that holds some")
     return sorted(found.values())
