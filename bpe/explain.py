@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bpe.merging import earliest_merge
 from bpe.pairs import Pair, merged
-from bpe.show import ids_in_a_row, tokens_in_a_row
+from bpe.show import ids_in_a_row, number_of, tokens_in_a_row
 from bpe.split import Splitter
 from bpe.tokenizer import Tokenizer
 from bpe.vocabulary import FIRST_MERGE_ID
@@ -24,8 +24,8 @@ def explained(tok: Tokenizer, text: str, *, colour: bool) -> Iterator[str]:
     if not pieces:
         yield "An empty text has no pieces, and no ids."
         return
-    number = "1 piece" if len(pieces) == 1 else f"{len(pieces):,} pieces"
-    yield f"The split pattern cuts this into {number}: {tokens_in_a_row(pieces, colour=colour)}"
+    shown = tokens_in_a_row(pieces, colour=colour)
+    yield f"The split pattern cuts this into {number_of(len(pieces), 'piece')}: {shown}"
     new_ids = {pair: id for id, pair in enumerate(tok.merges, FIRST_MERGE_ID)}
     for piece in dict.fromkeys(pieces):
         yield ""

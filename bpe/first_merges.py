@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from bpe.pairs import merged
-from bpe.show import tokens_in_a_row
+from bpe.show import number_of, tokens_in_a_row
 from bpe.split import Splitter
 from bpe.trainer import BPETrainer
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
@@ -20,7 +20,8 @@ def first_merges(text: str, num_merges: int, *, colour: bool) -> Iterator[str]:
     words = count_words([text], Splitter(vocabulary.pattern), workers=1)
     token_bytes = vocabulary.token_bytes
     tokens = size = len(text.encode())
-    yield f"The split pattern cuts this into {sum(words.values()):,} pieces, {len(words):,} of them different."
+    pieces = number_of(sum(words.values()), "piece")
+    yield f"The split pattern cuts this into {pieces}, {len(words):,} of them different."
     yield "  merge     id       times   tokens left  joins"
     yield f"{tokens:41,}  (every byte is a token)"
     for new, (times, tokens) in enumerate(counted(words, vocabulary), FIRST_MERGE_ID):

@@ -27,7 +27,12 @@ def shown_tokens(tok: Tokenizer, text: str, *, colour: bool) -> str:
         shown += [tokens_in_a_row(tokens, colour=colour), "  " + ids_in_a_row(line, colour=colour)]
     size = len(text.encode())
     ratio = f", {size / len(ids):.2f} bytes a token" if ids else ""
-    return "\n".join([*shown, f"{len(ids):,} tokens, {size:,} bytes{ratio}"])
+    return "\n".join([*shown, f"{number_of(len(ids), 'token')}, {number_of(size, 'byte')}{ratio}"])
+
+
+def number_of(count: int, thing: str) -> str:
+    """How many things, as 1 token or 2 tokens."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def tokens_in_a_row(tokens: Sequence[bytes], *, colour: bool, width: int = 0) -> str:

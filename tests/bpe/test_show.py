@@ -25,6 +25,7 @@ def test_the_tokens_are_readable_without_colour():
         "7 tokens, 11 bytes, 1.57 bytes a token",
     ]
     assert shown_tokens(tok, "", colour=False) == "0 tokens, 0 bytes"
+    assert shown_tokens(tok, "a", colour=False).splitlines()[-1] == "1 token, 1 byte, 1.00 bytes a token"
 
 
 def test_colour_shows_the_same_tokens(trained):
