@@ -91,6 +91,32 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     assert same_weights(straight / "pretrain", stopped / "pretrain")
 
 
+@pytest.mark.parametrize("purpose", ["reading", "encoding"])
+def test_ctrl_c_before_the_first_step_leaves_nothing_half_written_and_the_same_command_begins_anew(
+    pretrain: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, purpose: str
+) -> None:
+    """While words are counted for the tokenizer, and while token files are written."""
+    from data import documents
+
+    progress_bar = documents.progress_bar
+
+    def press_ctrl_c(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def bar(*, description: str, **options: Any) -> Any:
+        bar = progress_bar(description=description, **options)
+        if description == purpose:
+            bar.update = press_ctrl_c
+        return bar
+
+    monkeypatch.setattr(documents, "progress_bar", bar)
+    assert pretrain(tmp_path / "run") == 130
+    left = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert left == {".lock"} | ({"run.json", "tokenizer.json"} if purpose == "encoding" else set())
+    monkeypatch.undo()
+    assert pretrain(tmp_path / "run") == 0
+
+
 def refuse_writing(patch: pytest.MonkeyPatch, name: str, error: int) -> None:
     """Let the system refuse every file whose name holds `name`: to be opened (EACCES), or to be written (ENOSPC)."""
 
