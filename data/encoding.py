@@ -1,13 +1,14 @@
 """Documents and pairs -> ids.
 
 In: a stream of examples, each with its split.  Out: the same examples in the same order, as ids; a few at a time are in
-memory. The ids never depend on the number of threads.
+memory, of long ones one. The ids never depend on the number of threads.
 """
 
 import functools
 import os
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from bpe import Tokenizer
 from bpe.block_encoder import Ids
@@ -16,6 +17,8 @@ from data.documents import Document, Pair, Split
 from data.layout import document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
 
 Example = tuple[Split, Document | Pair]
+
+LONG = 1 << 20  # characters: of longer documents, one for each thread would take more memory than all else
 
 
 class PlainPair(Pair):
@@ -34,25 +37,38 @@ class Encoded:
     num_bytes: int  # UTF-8 bytes of the text, or of the story
 
 
-def encode_example(tok: Tokenizer, example: Example) -> Encoded:
-    """The ids of one example, as data/layout.py lays it out. Raises BPEError for a lone surrogate."""
+def encode_example(tok: Tokenizer, example: Example, workers: int = 1) -> Encoded:
+    """The ids of one example, as data/layout.py lays it out. Raises BPEError for a lone surrogate.
+
+    workers: threads that encode a document.
+    """
     split, content = example
     if isinstance(content, Pair):
         lay_out = plain_prompt_tokens if isinstance(content, PlainPair) else prompt_tokens
         header = lay_out(tok, content.prompt)
         return Encoded(split, pair_tokens(tok, header, content.story), len(header), len(content.story.encode()))
-    return Encoded(split, document_tokens(tok, content.text), 0, len(content.text.encode()))
+    return Encoded(split, document_tokens(tok, content.text, workers), 0, len(content.text.encode()))
 
 
 def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = None) -> Generator[Encoded, None, None]:
     """The examples as ids, in order; those without text are left out.
 
-    workers: threads that encode; None: one for each core. Raises BPEError for a lone surrogate.
+    workers: threads that encode, a short example each, a long document together; None: one for each core.
+    Raises BPEError for a lone surrogate.
     """
-    encode = functools.partial(encode_example, tok)
-    return in_threads(encode, filter(_has_text, examples), workers or os.cpu_count() or 1)
+    workers = workers or os.cpu_count() or 1
+    for long, some in groupby(filter(_has_text, examples), _is_long):
+        if long:
+            yield from (encode_example(tok, example, workers) for example in some)
+        else:
+            yield from in_threads(functools.partial(encode_example, tok), some, workers)
 
 
 def _has_text(example: Example) -> bool:
     _, content = example
     return bool(content.story if isinstance(content, Pair) else content.text)
+
+
+def _is_long(example: Example) -> bool:
+    _, content = example
+    return isinstance(content, Document) and len(content.text) > LONG

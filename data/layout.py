@@ -45,10 +45,13 @@ class Window(NamedTuple):
     stop: int
 
 
-def document_tokens(tok: Tokenizer, text: str) -> Ids:
-    """The ids of a document, an array of `tok.dtype`: END, the text, END; the text's first token follows an END."""
+def document_tokens(tok: Tokenizer, text: str, workers: int = 1) -> Ids:
+    """The ids of a document, an array of `tok.dtype`: END, the text, END; the text's first token follows an END.
+
+    workers: threads that encode it.
+    """
     end = np.array([special_id(tok, END)], tok.dtype)
-    return np.concatenate([end, tok.encode_to_array(text), end])
+    return np.concatenate([end, tok.encode_to_array(text, workers=workers), end])
 
 
 def prompt_tokens(tok: Tokenizer, prompt: str, max_tokens: int | None = None) -> list[int]:

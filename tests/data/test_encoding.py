@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import data.encoding
 from bpe import BPEError, Tokenizer
 from data.documents import Document, Pair
 from data.encoding import PlainPair, encoded
@@ -20,7 +21,9 @@ def tok() -> Tokenizer:
     return Tokenizer.train([CORPUS], vocab_size=270, special_tokens=SPECIAL_TOKENS)
 
 
-def test_ids_do_not_depend_on_the_number_of_threads(tok):
+@pytest.mark.parametrize("long", [100, 1 << 20])
+def test_ids_do_not_depend_on_the_number_of_threads(tok, long, monkeypatch):
+    monkeypatch.setattr(data.encoding, "LONG", long)
     source = [("valid" if i % 5 == 0 else "train", Document("", CORPUS[i % 50 :] * (i % 7))) for i in range(60)]
     source += [("train", Document("", CORPUS * 100))]
     source += [("train", kind(CORPUS[:i], CORPUS[i:])) for i in range(20) for kind in (Pair, PlainPair)]
@@ -39,7 +42,9 @@ def test_examples_without_text_are_left_out(tok, lengths):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_examples_are_read_as_they_are_needed(tok, workers):
+@pytest.mark.parametrize("long", [True, False])
+def test_examples_are_read_as_they_are_needed(tok, workers, long, monkeypatch):
+    monkeypatch.setattr(data.encoding, "LONG", 1 if long else 1 << 20)
     taken = []
 
     def source() -> Iterator[tuple[str, Document]]:
@@ -50,4 +55,4 @@ def test_examples_are_read_as_they_are_needed(tok, workers):
     with contextlib.closing(encoded(source(), tok, workers)) as stream:
         for number in range(1, 100):
             next(stream)
-            assert len(taken) <= number + 2 * workers
+            assert len(taken) <= number + (0 if long else 2 * workers)
