@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -55,11 +55,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A prompt and a story that answers it; the tag (`WP`, `EU`, ...) is what the model does not see."""
+    """A prompt and a story that answers it; the tag (`WP`, `EU`, ...) is what the model does not see.
+
+    line: the story as its file has it, where it came from one; word perplexity counts the words of that.
+    """
 
     prompt: str
     story: str
     tag: str = ""
+    line: str = field(default="", compare=False, repr=False)
 
 
 def read_texts(paths: Sequence[Path], purpose: str = "reading") -> Iterator[Document]:

@@ -130,8 +130,7 @@ def read_pairs(source: Path, target: Path, purpose: str = "reading") -> Iterator
 def pair_of(source_line: str, target_line: str) -> Pair | str:
     """The cleaned pair of a prompt's line and its story's line, or in some words the reason to leave it out."""
     prompt, tag = _prompt_and_tag(normalise(source_line.replace("<newline>", " ")))
-    story = normalise(re.sub(r" *<newline> *", "\n", target_line))
-    story = normalise(without_notes(detokenise(_EMPHASIS.sub(r"\2", story))))
+    story = normalise(without_notes(_in_ordinary_spelling(target_line)))
     if tag in _NO_STORY_TAGS:
         return "in threads that ask for no story"
     if not re.search(r"\w", prompt):
@@ -140,7 +139,18 @@ def pair_of(source_line: str, target_line: str) -> Pair | str:
         return "by moderators"
     if len(story.split()) < MIN_WORDS:
         return f"with stories under {MIN_WORDS} words"
-    return Pair(prompt, story, tag)
+    return Pair(prompt, story, tag, target_line)
+
+
+def beginning_of_line(target_line: str, words: int) -> str:
+    """The first whitespace words of a story's line, `<newline>` counted as one, as a story; every word is kept."""
+    return normalise(_in_ordinary_spelling(" ".join(target_line.split()[:words])))
+
+
+def _in_ordinary_spelling(target_line: str) -> str:
+    """A story's line without marks of emphasis and of its tokenizer."""
+    story = normalise(re.sub(r" *<newline> *", "\n", target_line))
+    return detokenise(_EMPHASIS.sub(r"\2", story))
 
 
 def without_notes(story: str) -> str:

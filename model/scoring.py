@@ -1,6 +1,7 @@
 """The command that scores a trained stage on texts or on (prompt, story) pairs.
 
-In: a stage's folder and held-out text.  Out: bits per byte, on stdout, for people or as JSON.
+In: a stage's folder and held-out text.  Out: bits per byte, and of pairs word perplexity and prompt ranking
+(model/prompt_ranking.py), on stdout, for people or as JSON.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from bpe.command import CommandParser, run_command, show
 from data.batches import HeldOut
-from data.documents import read_texts
+from data.documents import Pair, read_texts
 from data.encoding import Example, PlainPair
 from data.sources import pair_source
 from data.tokens import write_token_files
@@ -23,6 +24,7 @@ from model.evaluate import evaluate
 from model.hardware import pick_dtype
 from model.language_model import LanguageModel
 from model.loading import find_stage, load
+from model.prompt_ranking import OTHERS, Ranking, rank_prompts, word_perplexity
 from model.tensors import MICRO_BATCH_TOKENS
 
 EXAMPLES = """\
@@ -44,12 +46,16 @@ class Figures:
     bytes: int
     bits_per_byte: float
     nats_per_token: float
+    word_perplexity: float | None = None  # of pairs
+    prompt_ranking: Ranking | None = None  # of pairs with prompts enough
 
 
 def parser() -> CommandParser:
     """The options."""
     parser = CommandParser(
-        "python -m model.evaluate", "Score a trained model on held-out text, in bits per byte.", EXAMPLES
+        "python -m model.evaluate",
+        "Score a trained model on held-out text: bits per byte; of pairs word perplexity and prompt ranking, too.",
+        EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a stage's folder, or a run's")
     parser.add_argument("--texts", type=Path, nargs="+", metavar="PATH", help="texts; all of them are scored")
@@ -77,6 +83,13 @@ def run(args: argparse.Namespace) -> None:
         f"{figures.model} ({figures.parameters:,} parameters) on {figures.text}: {figures.documents:,} documents, "
         f"{figures.tokens:,} tokens, {figures.bytes:,} bytes\n"
     )
+    if figures.word_perplexity is not None:
+        show(f"word perplexity {figures.word_perplexity:.2f}\n")
+    if (ranking := figures.prompt_ranking) is not None:
+        show(
+            f"the true prompt before {OTHERS} others for {ranking.share:.1%} of {len(ranking.stories):,} stories "
+            f"(seed {ranking.seed}; --json lists them)\n"
+        )
 
 
 def score_folder(
@@ -97,7 +110,9 @@ def score_folder(
         context = model.config.context
         rows = max(1, MICRO_BATCH_TOKENS[model.device.type] // context)
         held_out = HeldOut(files["valid"], tok, context=context, rows=rows)
-        score = evaluate(model, held_out, pick_dtype(dtype, model.device), progress=True)
+        products = pick_dtype(dtype, model.device)
+        score = evaluate(model, held_out, products, progress=True)
+    stories = [pair for split, pair in examples() if split == "valid" and isinstance(pair, Pair)] if pairs else []
     return Figures(
         model=str(find_stage(folder)),
         parameters=model.num_parameters,
@@ -107,6 +122,8 @@ def score_folder(
         bytes=score.num_bytes,
         bits_per_byte=score.bits_per_byte,
         nats_per_token=score.nats_per_token,
+        word_perplexity=word_perplexity(model, tok, stories, products) if stories else None,
+        prompt_ranking=rank_prompts(model, tok, stories, products) if stories else None,
     )
 
 
@@ -119,6 +136,6 @@ def what_to_score(
     source = pair_source(pairs, None, Path())
     if model.stage == "pretrain":
         return f"{source.name}, prompts as plain text", lambda: (
-            (split, PlainPair(pair.prompt, pair.story, pair.tag)) for split, pair in source.examples()
+            (split, PlainPair(pair.prompt, pair.story, pair.tag, pair.line)) for split, pair in source.examples()
         )
     return source.name, lambda: iter(source.examples())

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from model.build import build
 from model.config import preset
 from model.evaluate import evaluate
 from model.request import Request
-from model.settings import STAGES
+from model.settings import STAGES, Limit
 
 TEXT = "The ship sank, and the man swam to the shore, where the woman held the child.\n\nThe sea fell.\n\n"
 SHAPE = preset("nano", layers=1, context=32, vocab_size=280)
@@ -30,8 +32,8 @@ CLASSIC = preset("classic", layers=1, width=64, heads=2, context=32, vocab_size=
 
 @pytest.fixture
 def texts(tmp_path: Path) -> tuple[Path, Path]:
-    for name, count in (("train", 99), ("valid", 9)):
-        (tmp_path / f"{name}.txt").write_text("".join(f"{name} {i} {TEXT}" for i in range(count)), encoding="utf-8")
+    for name, times in (("train", 99), ("valid", 9)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name} {i} {TEXT}" for i in range(times)), encoding="utf-8")
     return tmp_path / "train.txt", tmp_path / "valid.txt"
 
 
@@ -141,10 +143,12 @@ def test_a_recipe_is_kept_as_it_was_trained(
         recipes, "SHAPE", replace(recipes.SHAPE, width=32, head_size=8, layers=1, hidden=64, vocab_size=280)
     )
     monkeypatch.setattr("benchmarks.nano_gpt.can_compile", lambda: False)
-    given = ["--texts", *map(str, texts), "--minutes", "0.03", "--seed", "1", "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(recipes, "time", SimpleNamespace(monotonic=count().__next__))  # a second for every look at it
+    monkeypatch.setattr(recipes, "Limit", lambda seconds: Limit(steps=int(seconds)))
+    given = ["--texts", *map(str, texts), "--minutes", "1", "--seed", "1", "--run", str(tmp_path / "run")]
     assert recipes.main([recipe, *given]) == 0
     it = kept(recipe, tmp_path / "run")
-    assert it.steps > 1
+    assert it.steps == pytest.approx(60, abs=1)
     assert it.tokenizer.vocab_size == it.model.config.vocab_size == 280
     files = write_token_files(
         [("valid", document) for document in read_texts([texts[1]])],

@@ -16,7 +16,15 @@ from data.clean import normalise
 from data.documents import Pair
 from data.download import Downloader, Unreachable
 from data.errors import DataError
-from data.writing_prompts import MIN_WORDS, download, find_pair_files, pair_of, read_pairs, without_notes
+from data.writing_prompts import (
+    MIN_WORDS,
+    beginning_of_line,
+    download,
+    find_pair_files,
+    pair_of,
+    read_pairs,
+    without_notes,
+)
 
 TALE = "The old keeper climbed the stairs and lit the lamp, for a ship was near and the night was as black as tar. " * 3
 
@@ -223,3 +231,18 @@ def test_a_damaged_download_is_an_error_and_no_server_is_another(tmp_path: Path,
         download(tmp_path / "one", address=f"{site.address}/a.tar.gz", downloader=Downloader(pause=0))
     with pytest.raises(Unreachable):
         download(tmp_path / "two", address="http://127.0.0.1:9/a.tar.gz", downloader=Downloader(pause=0, backoff=0))
+
+
+def test_the_beginning_of_a_line_has_every_word_that_is_counted():
+    line = "EDIT : thanks for reading ! <newline> <newline> `` I do n't *know* , '' she said . <newline> r/stories"
+    assert beginning_of_line(line, 1000) == 'EDIT: thanks for reading!\n\n"I don\'t know," she said.\nr/stories'
+    assert beginning_of_line(line, 8) == "EDIT: thanks for reading!"
+    assert beginning_of_line(line, 9) == 'EDIT: thanks for reading!\n\n"'
+
+
+def test_a_pair_knows_its_line():
+    target = "word " * 60 + "<newline> Edit: thanks for reading"
+    pair = pair_of("[ WP ] A prompt .", target)
+    assert pair.line == target
+    assert "thanks" not in pair.story
+    assert pair == Pair(pair.prompt, pair.story, "WP")

@@ -17,10 +17,12 @@ from data.encoding import PlainPair
 from data.layout import pair_tokens, plain_prompt_tokens, prompt_tokens
 from data.tokens import write_token_files
 from data.writing_prompts import read_pairs
+from model import prompt_ranking
 from model.build import LanguageModel, build
 from model.config import ModelConfig
 from model.evaluate import evaluate
 from model.folder import save_folder
+from model.prompt_ranking import OTHERS, rank_prompts, word_perplexity
 from model.scoring import main
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +133,79 @@ def test_stories_take_the_bits_that_a_slow_reference_finds_given_their_prompts(
     assert score.bits == pytest.approx(total / math.log(2), rel=1e-5)
 
 
+def lined_pairs(kind: type[Pair]) -> list[Pair]:
+    """Twelve pairs with eleven prompts, whose stories are of one line to four, under LIMIT words or over."""
+    lines = [" <newline> ".join(words(2 + i, i + j) for j in range(1 + i % 4)) for i in range(12)]
+    return [
+        kind(words(3, i % 11) + str(i % 11), line.replace(" <newline> ", "\n"), line=line)
+        for i, line in enumerate(lines)
+    ]
+
+
+LIMIT = 20
+
+
+def slow_nats_of_beginning(model: LanguageModel, tok: Tokenizer, pair: Pair, prompt: str) -> float:
+    """The nats of a pair's first LIMIT words after a prompt, and of the end where it ends there."""
+    told = pair.line.split()
+    text = " ".join(told[:LIMIT]).replace(" <newline> ", "\n").removesuffix(" <newline>")
+    end = [tok.special_tokens["<|endoftext|>"]] * (len(told) <= LIMIT)
+    header = plain_prompt_tokens(tok, prompt) if type(pair) is PlainPair else prompt_tokens(tok, prompt)
+    tokens, fits = cut_to_half([*header, *tok.encode(text), *end], len(header), model.config.context)
+    return slow_nats(model, tokens, fits, len(tokens) - fits)
+
+
+@pytest.mark.parametrize("kind", [Pair, PlainPair])
+def test_word_perplexity_is_that_of_a_slow_reference(
+    model: LanguageModel, tok: Tokenizer, kind: type[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_ranking, "WORDS", LIMIT)
+    pairs = lined_pairs(kind)
+    counts = [min(LIMIT, len(pair.line.split())) for pair in pairs]
+    assert min(counts) < LIMIT == max(counts)
+    total = sum(slow_nats_of_beginning(model, tok, pair, pair.prompt) for pair in pairs)
+    found = word_perplexity(model, tok, pairs, torch.float32)
+    assert found == pytest.approx(math.exp(total / sum(counts)), rel=1e-4)
+
+
+def test_prompts_are_ranked_as_by_a_slow_reference(
+    model: LanguageModel, tok: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_ranking, "WORDS", LIMIT)
+    pairs = lined_pairs(Pair)
+    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
+    ranking = rank_prompts(model, tok, pairs, torch.float32)
+    assert ranking is not None
+    assert ranking.stories == list(range(12))
+    won = 0
+    for pair, others in zip(pairs, ranking.others, strict=True):
+        assert len({*others, prompts.index(pair.prompt)}) == 1 + OTHERS
+        true, *false = (
+            slow_nats_of_beginning(model, tok, pair, p) for p in (pair.prompt, *(prompts[i] for i in others))
+        )
+        won += true < min(false)
+    assert ranking.share == pytest.approx(won / 12)
+    assert rank_prompts(model, tok, pairs, torch.float32) == ranking
+    assert rank_prompts(model, tok, pairs[:OTHERS], torch.float32) is None
+
+
+def test_some_stories_are_ranked_where_there_are_many(
+    model: LanguageModel, tok: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_ranking, "MOST_STORIES", 5)
+    ranking = rank_prompts(model, tok, lined_pairs(Pair), torch.float32)
+    assert ranking is not None
+    assert len(set(ranking.stories)) == len(ranking.others) == 5 > ranking.share * 5 >= 0
+    assert ranking.stories == sorted(ranking.stories)
+
+
+def test_a_model_that_does_not_look_at_the_prompt_ranks_none_first(tok: Tokenizer, config: ModelConfig) -> None:
+    """A new model's attention adds nothing to the stream."""
+    ranking = rank_prompts(build(config), tok, lined_pairs(Pair), torch.float32)
+    assert ranking is not None
+    assert ranking.share == 0
+
+
 def test_a_model_in_training_is_scored_without_dropout_and_goes_on_in_training(
     model: LanguageModel, tok: Tokenizer, tmp_path: Path
 ) -> None:
@@ -180,6 +255,11 @@ def test_the_command_scores_held_out_stories_in_the_layout_the_model_knows(
     assert (figures["documents"], figures["bytes"]) == (2, num_bytes)
     assert (figures["model"], figures["parameters"]) == (str(run / stage), model.num_parameters)
     assert ("plain text" in figures["text"]) == (stage == "pretrain")
+    lines = (pairs_folder / "valid.wp_target").read_text().splitlines()
+    assert figures["word_perplexity"] == pytest.approx(
+        math.exp(total / sum(len(line.split()) for line in lines)), rel=1e-4
+    )
+    assert figures["prompt_ranking"] is None  # two prompts are too few
     assert err == ""
 
 
