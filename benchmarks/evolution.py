@@ -116,7 +116,7 @@ class OneOptimizer(Optimizer):
 def optimizer_of(model: torch.nn.Module, config: TrainConfig, changes: frozenset[str]) -> Optimizer:
     """The optimizer of a rung."""
     if "muon" in changes:
-        return Optimizer(model, config)
+        return Optimizer(model, config, pick_dtype(None, pick_device()))
     if "adamw" in changes:
         weights = model.parameters()
         return OneOptimizer(torch.optim.AdamW(weights, ADAM_RATE, (0.9, 0.95), weight_decay=config.weight_decay))

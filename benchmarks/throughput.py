@@ -24,10 +24,12 @@ import torch
 
 from bpe.command import CommandParser, run_command, show
 from bpe.progress import progress_bar
-from model.config import ModelConfig, preset
+from model.compiling import can_compile
+from model.config import preset
 from model.hardware import dtype_name, pick_device, pick_dtype
-from model.plan import GPU_BATCH_TOKENS, tokens_per_second
+from model.plan import GPU_BATCH_TOKENS
 from model.settings import STAGES
+from model.speed import tokens_per_second
 
 ROUNDS = 3
 MATRICES = (1024, 2048, 4096)  # rows and columns of the products; the best rate of them is the ceiling
@@ -63,11 +65,6 @@ def rate_of_size(size: int, device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / best
 
 
-def operations_per_token(shape: ModelConfig) -> float:
-    """Of a training step, forward and backward. Kaplan et al. 2020, arXiv:2001.08361, section 2.1."""
-    return 6 * shape.num_parameters + 12 * shape.layers * shape.heads * shape.head_size * shape.context
-
-
 def peak_memory(device: torch.device) -> int:
     """The most bytes in use at one moment so far: given out by torch on a GPU, resident on Linux, elsewhere 0."""
     if device.type == "cuda":
@@ -83,14 +80,14 @@ def measure(name: str) -> Figures:
     shape, config = preset(name), STAGES["pretrain"]
     if device.type != "cpu":
         config = replace(config, batch_tokens=GPU_BATCH_TOKENS)
-    speed = tokens_per_second(shape, config, device, dtype)
+    speed = tokens_per_second(shape, config, device, dtype, can_compile(device))
     peak = peak_memory(device)  # before the matrices
     rate = matrix_rate(device, dtype)
     return Figures(
         preset=name,
         parameters=shape.num_parameters,
         tokens_per_second=speed,
-        share_of_matrix_rate=speed * operations_per_token(shape) / rate,
+        share_of_matrix_rate=speed * shape.operations_per_token / rate,
         matrix_gflops=rate / 1e9,
         peak_memory_mb=peak / 1e6,
         dtype=dtype_name(dtype),

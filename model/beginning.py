@@ -24,7 +24,7 @@ from model.errors import ModelError
 from model.folder import CONFIG, MODEL_FILES, TOKENIZER, load_folder
 from model.hardware import DTYPES
 from model.optimizer import Optimizer
-from model.plan import Plan, make_plan
+from model.plan import Plan, make_plan, pays_to_compile
 from model.report import RESUME
 from model.request import SHAPE_OPTIONS, Request, StageRecord, refuse_differences, resumed_settings, shape_options
 from model.run import RunFolder
@@ -91,7 +91,8 @@ def build_run(plan: Plan, device: torch.device, weights: Mapping[str, Tensor] | 
     if weights is not None:
         model.load_state_dict(weights)
     model.to(device)
-    return Run(model, Optimizer(model, settings.config), DTYPES[settings.dtype], device)
+    dtype = DTYPES[settings.dtype]
+    return Run(model, Optimizer(model, settings.config, dtype), dtype, device)
 
 
 def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
@@ -125,11 +126,12 @@ def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) 
     return Beginning(source, source.fingerprint(), loaded.tokenizer, plan, loaded.model.state_dict())
 
 
-def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path) -> Plan:
+def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path, device: torch.device) -> Plan:
     """The plan of a stage that goes on: its own settings, and the limit asked for now if there is one."""
     settings = resumed_settings(stage, record, request, path)
     limit = request.limit(settings.tokens_per_step) or record.limit
-    return Plan(settings, limit, record.closing_seconds, most_steps=record.most_steps)
+    compiled = pays_to_compile(settings.shape, limit, settings.tokens_per_step, device)
+    return Plan(settings, limit, record.closing_seconds, compiled=compiled, most_steps=record.most_steps)
 
 
 def take_up(stage: Stage, folder: RunFolder, request: Request, record: StageRecord, plan: Plan) -> Beginning:

@@ -97,6 +97,16 @@ class ModelConfig:
         norms = 2 * self.width + 2 * self.head_size
         return self.vocab_size * self.width + self.layers * (attention + feed_forward + norms) + self.width
 
+    @property
+    def operations_per_token(self) -> int:
+        """Of a training step, forward and backward, multiplications and additions counted apart.
+
+        Kaplan et al. 2020, arXiv:2001.08361, section 2.1; every weight but the untied embedding's multiplies.
+        """
+        embeddings = (self.vocab_size + self.context) * self.width if self.kind == "classic" else 0
+        attention = 12 * self.layers * self.heads * self.head_size * self.context
+        return 6 * (self.num_parameters - embeddings) + attention
+
 
 def _qwen3(layers: int, width: int, heads: int, kv_heads: int, hidden: int, vocab: int, context: int) -> ModelConfig:
     """A row of the table of presets, in the order of its columns."""

@@ -68,6 +68,8 @@ def follow(stage: Stage, folder: Path, device: torch.device) -> None:
             load_checkpoint(folder / stage / RESUME, run)
         else:
             fit(run, task.plan.settings.tokens_per_step)
+        if task.plan.compiled:
+            run.compile()
         give_weights_of_first(run.model)
         report = SilentReport()
         with report.signals.listening():

@@ -2,10 +2,8 @@
 
 In: a model with gradients, a learning-rate multiplier.  Out: changed weights.
 
-Muon replaces each matrix's momentum by the nearest orthogonal matrix, so that every direction is learned at the same
-speed (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; torch.optim.Muon). Embeddings,
-the output head, norms and biases are not maps between hidden spaces and keep AdamW (Loshchilov and Hutter 2019,
-arXiv:1711.05101).
+Embeddings, the output head, norms and biases are not maps between hidden spaces, which is what Muon (model/muon.py) is
+for; they keep AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
 """
 
 from typing import Any
@@ -13,15 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from model.muon import Muon
 from model.settings import TrainConfig
 
 ADAMW_SHARE = 0.2  # AdamW's peak learning rate as a share of Muon's
 
 
 class Optimizer:
-    """The two optimizers behind one step; their states are saved and loaded as one."""
+    """The two optimizers behind one step; their states are saved and loaded as one.
 
-    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+    dtype: of Muon's matrix products.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig, dtype: torch.dtype = torch.float32) -> None:
         matrices, decayed, plain = parameter_groups(model)
         other = [
             {"params": decayed, "weight_decay": config.weight_decay},
@@ -30,9 +32,7 @@ class Optimizer:
         rate = config.learning_rate * ADAMW_SHARE
         self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(other, lr=rate, betas=(0.9, 0.95), eps=1e-10)]
         if matrices:
-            self.parts.append(
-                torch.optim.Muon(matrices, lr=config.learning_rate, momentum=0.95, weight_decay=config.weight_decay)
-            )
+            self.parts.append(Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay, dtype=dtype))
         self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
 
     def step(self, multiplier: float, scaler: torch.amp.GradScaler) -> None:
@@ -50,7 +50,7 @@ class Optimizer:
     @property
     def state_bytes(self) -> int:
         """What the state takes once a step was taken: of every weight two numbers for AdamW, one for Muon."""
-        numbers = {torch.optim.AdamW: 2, torch.optim.Muon: 1}
+        numbers = {torch.optim.AdamW: 2, Muon: 1}
         weights = [(numbers[type(part)], group["params"]) for part in self.parts for group in part.param_groups]
         return sum(count * weight.nbytes for count, group in weights for weight in group)
 

@@ -5,22 +5,17 @@ it can train well in that time is chosen. All times are in seconds.
 """
 
 import math
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from data.batches import Batch
-from model.build import build
+from model.compiling import can_compile
 from model.config import PRESETS, ModelConfig
 from model.hardware import dtype_name, pick_dtype
-from model.optimizer import Optimizer
-from model.parallel import world_size
 from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
 from model.settings import Limit, Stage, TrainConfig
-from model.train import Run, accumulate_gradients, take_step
+from model.speed import tokens_per_second
 
 # without a limit, on a machine without a GPU
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
@@ -36,7 +31,8 @@ ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as g
 SCORING_COST = 2 * 2 / 3
 SAVING_SECONDS = 3.0  # the last save and the plot
 BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
-MEASURED_STEPS = 3
+COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
+LEAST_RATE = {"cpu": 1e11, "mps": 1e12, "cuda": 1e13}  # operations per second that a device reaches in training
 TINY = 1e-6  # a share that makes an interval longer than any training
 
 
@@ -48,6 +44,7 @@ class Plan:
     limit: Limit  # as asked, or as the stage's default
     closing_seconds: float = 0.0  # of a timed training, kept free for the last evaluation and the last save
     tokens_per_second: float = 0.0  # measured, for a timed training
+    compiled: bool = False  # whether steps are taken in compiled code (model/compiling.py)
     most_steps: int | None = None  # of a timed training on a small text, which ends before its time
     notes: tuple[str, ...] = field(default=())  # what was measured and chosen, for people
 
@@ -132,9 +129,10 @@ def make_plan(
         shape = asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:
         derived["batch_tokens"] = shape.context
+    compiled = pays_to_compile(shape, limit, config.batch_tokens, device)
     closing = one_evaluation = speed = 0.0
     if limit.seconds is not None:
-        speed = tokens_per_second(shape, config, device, dtype)
+        speed = tokens_per_second(shape, config, device, dtype, compiled)
         most = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
         derived["eval_tokens"] = max(shape.context, min(config.eval_tokens, most))
         derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
@@ -149,7 +147,16 @@ def make_plan(
     settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
     if limit.steps is not None:
         limit = request.limit(settings.tokens_per_step) or limit  # --tokens: now it is known how many a step takes
-    return Plan(settings, limit, closing, speed, notes=tuple(notes))
+    return Plan(settings, limit, closing, speed, compiled, notes=tuple(notes))
+
+
+def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device: torch.device) -> bool:
+    """Whether a training takes so long that compiling its steps pays, and the machine can."""
+    if limit.steps is not None:
+        seconds = limit.steps * batch_tokens * shape.operations_per_token / LEAST_RATE[device.type]
+    else:
+        seconds = limit.seconds or math.inf
+    return seconds >= COMPILED_FROM and can_compile(device)
 
 
 def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> str:
@@ -164,33 +171,3 @@ def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dty
             break
         chosen = name
     return chosen
-
-
-def tokens_per_second(shape: ModelConfig, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> float:
-    """Training positions per second of a model of this shape, from a few real steps on random tokens.
-
-    Of a group of processes the others are taken to be as fast as this one.
-    """
-    config = replace(config, batch_tokens=max(config.batch_tokens, shape.context))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model = build(shape, dropout=config.dropout).to(device)
-        run = Run(model, Optimizer(model, config), dtype, device)
-        batch = random_batch(config.rows(shape.context), shape)
-        seconds = []
-        for _ in range(1 + MEASURED_STEPS):
-            start = time.perf_counter()
-            take_step(run, config, 0.0, accumulate_gradients(run, batch, batch.inputs.size))
-            seconds.append(time.perf_counter() - start)
-    return world_size() * batch.inputs.size / min(seconds[1:])  # the first step takes memory and chooses kernels
-
-
-def random_batch(rows: int, shape: ModelConfig) -> Batch:
-    """A batch of random tokens, all scored."""
-    ids = np.random.default_rng(0).integers(0, shape.vocab_size, (rows, shape.context + 1))
-    return Batch(
-        inputs=ids[:, :-1],
-        targets=ids[:, 1:],
-        scored=np.ones((rows, shape.context), dtype=bool),
-        positions=np.tile(np.arange(shape.context), (rows, 1)),
-        segments=None,
-    )

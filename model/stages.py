@@ -127,7 +127,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     record = None if request.restart else record_of(stage, folder)
     if record is not None:
         request = request.with_data_of(record)
-        plan = resumed_plan(stage, record, request, path)
+        plan = resumed_plan(stage, record, request, path, device)
         if record.finished and not plan.limit.extends(record.limit):
             _log.warning("%s is finished: %s; more --steps or --minutes go on from its weights", path, record.summary)
             _log.warning("next: %s", next_command(stage, folder.path))
@@ -170,6 +170,8 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     memory = estimate(run, plan.settings.tokens_per_step) if record else fit(run, plan.settings.tokens_per_step)
     for line in (*plan.lines(run.model.num_parameters, batches.tokens_per_epoch, device), memory.line):
         _log.warning("%s", line)
+    if plan.compiled:
+        run.compile()
     of_first(Task(plan, begun.tokenizer, resumed=record is not None))
     give_weights_of_first(run.model)
     with report.watching():

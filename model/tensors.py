@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from data.batches import Batch
+from model.compiling import HeadLoss, head_loss
 from model.language_model import LanguageModel
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32_768}  # positions that go through the model at one time
@@ -52,10 +52,9 @@ def micro_batches(batch: Batch, device: torch.device, tokens: int | None = None)
             )
 
 
-def chunked_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Iterator[Tensor]:
-    """The summed cross-entropy of LOSS_CHUNK positions after another, each a float32 scalar in nats.
-
-    hidden: (positions, width), from `model.hidden`; targets: int64, (positions,), the token that follows each.
-    """
+def chunked_losses(
+    model: LanguageModel, hidden: Tensor, targets: Tensor, loss: HeadLoss = head_loss
+) -> Iterator[Tensor]:
+    """The summed loss of LOSS_CHUNK positions after another; the arguments are those of `head_loss`."""
     for states, following in zip(torch.split(hidden, LOSS_CHUNK), torch.split(targets, LOSS_CHUNK), strict=True):
-        yield F.cross_entropy(model.logits(states), following, reduction="sum")
+        yield loss(model, states, following)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from data.batches import Batch, HeldOut, TrainingBatches
 from model.averaging import Average
 from model.build import LanguageModel
+from model.compiling import HeadLoss, as_written, compile_blocks, compiled_head_loss, head_loss
 from model.errors import ModelError
 from model.evaluate import evaluate
 from model.hardware import is_want_of_memory, matrix_products_in
@@ -67,9 +68,9 @@ class Run:
     earlier_seconds: float = 0.0  # spent on this stage before this process took it over
     scaler: torch.amp.GradScaler = field(init=False)  # keeps float16's small gradients above zero, else idle
     average: Average = field(init=False)  # of the weights, over the last part of the training
-    micro_tokens: int = field(
-        init=False
-    )  # positions that go through the model at one time; fewer where there is no room
+    micro_tokens: int = field(init=False)  # positions that go through the model at one time; fewer where room is short
+    compiled: bool = field(init=False, default=False)  # whether steps are taken in compiled code
+    head_loss: HeadLoss = field(init=False)
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -77,6 +78,13 @@ class Run:
         self.scaler.scale(torch.zeros((), device=self.device))  # it begins when used, by a process without rows never
         self.average = Average(self.model)
         self.micro_tokens = MICRO_BATCH_TOKENS[self.device.type]
+        self.head_loss = head_loss
+
+    def compile(self) -> None:
+        """Take all further steps in compiled code (model/compiling.py). Evaluations and samples run as written."""
+        compile_blocks(self.model)
+        self.head_loss = compiled_head_loss()
+        self.compiled = True
 
     @property
     def seconds(self) -> float:
@@ -168,7 +176,7 @@ def accumulate_gradients(run: Run, rows: Batch, scored: int) -> float:
             total = 0.0
             for batch in micro_batches(rows, run.device, run.micro_tokens):
                 with matrix_products_in(run.dtype, run.device):
-                    total += backward(run.model, batch, run.scaler, scored)
+                    total += backward(run, batch, scored)
             return total / scored
         except (MemoryError, RuntimeError) as error:
             if run.micro_tokens <= run.model.config.context or not is_want_of_memory(error):
@@ -178,17 +186,17 @@ def accumulate_gradients(run: Run, rows: Batch, scored: int) -> float:
         _log.warning("%s has no room: micro-batches of %d tokens from here on", run.device, run.micro_tokens)
 
 
-def backward(model: LanguageModel, batch: TensorBatch, scaler: torch.amp.GradScaler, scored: int) -> float:
+def backward(run: Run, batch: TensorBatch, scored: int) -> float:
     """Add the gradient of (summed loss / scored) to the model's; return the summed loss in nats.
 
     The head's logits, vocabulary-wide for every position, would be the largest thing in memory. So the gradient runs
     backward through the head a chunk at a time, gathers at the hidden states, and goes on from there once.
     """
-    hidden = model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
+    hidden = run.model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
     leaf = hidden.detach().requires_grad_()
     total = torch.zeros((), device=leaf.device)
-    for loss in chunked_losses(model, leaf, batch.targets[batch.scored]):
-        scaler.scale(loss / scored).backward()  # type: ignore[no-untyped-call]
+    for loss in chunked_losses(run.model, leaf, batch.targets[batch.scored], run.head_loss):
+        run.scaler.scale(loss / scored).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     hidden.backward(leaf.grad)  # type: ignore[no-untyped-call]
     return total.item()
@@ -220,15 +228,16 @@ def judge(run: Run, held_out: HeldOut, config: TrainConfig, report: Report) -> N
     where, finetuned on the very words it was pretrained on, a model would never score better again.
     Raises Diverged when a score is not a number.
     """
-    scores = Scores(score(run, held_out), averaged=None)
-    if run.step > 0:
-        with run.average.in_place_of_latest(run.model):
-            scores = Scores(scores.latest, score(run, held_out))
-    run.evaluated = run.step
-    better = scores.averaged is not None and scores.averaged < scores.latest
-    with run.average.in_place_of_latest(run.model) if better else contextlib.nullcontext():
-        keep_the_best(run, scores.best, config)
-        report.evaluated(run, scores)
+    with as_written() if run.compiled else contextlib.nullcontext():
+        scores = Scores(score(run, held_out), averaged=None)
+        if run.step > 0:
+            with run.average.in_place_of_latest(run.model):
+                scores = Scores(scores.latest, score(run, held_out))
+        run.evaluated = run.step
+        better = scores.averaged is not None and scores.averaged < scores.latest
+        with run.average.in_place_of_latest(run.model) if better else contextlib.nullcontext():
+            keep_the_best(run, scores.best, config)
+            report.evaluated(run, scores)
 
 
 def score(run: Run, held_out: HeldOut) -> float:

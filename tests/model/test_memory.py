@@ -30,7 +30,7 @@ from model.build import build
 from model.config import preset
 from model.memory import estimate
 from model.optimizer import Optimizer
-from model.plan import random_batch
+from model.speed import random_batch
 from model.settings import STAGES
 from model.train import Best, Run, accumulate_gradients, take_step
 

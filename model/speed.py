@@ -1,0 +1,56 @@
+"""How fast this machine trains a model: measured, on a few real steps.
+
+In: a shape, settings, a device.  Out: tokens per second.
+"""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from data.batches import Batch
+from model.build import build
+from model.config import ModelConfig
+from model.optimizer import Optimizer
+from model.parallel import world_size
+from model.settings import TrainConfig
+from model.train import Run, accumulate_gradients, take_step
+
+FIRST_STEPS = 2  # that are not counted: they compile, take memory and choose kernels
+MEASURED_STEPS = 3
+
+
+def tokens_per_second(
+    shape: ModelConfig, config: TrainConfig, device: torch.device, dtype: torch.dtype, compiled: bool = False
+) -> float:
+    """Training positions per second of a model of this shape, on random tokens.
+
+    compiled: in compiled code, which a training of the same shape in this process then uses too.
+    Of a group of processes the others are taken to be as fast as this one.
+    """
+    config = replace(config, batch_tokens=max(config.batch_tokens, shape.context))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model = build(shape, dropout=config.dropout).to(device)
+        run = Run(model, Optimizer(model, config, dtype), dtype, device)
+        if compiled:
+            run.compile()
+        batch = random_batch(config.rows(shape.context), shape)
+        seconds = []
+        for _ in range(FIRST_STEPS + MEASURED_STEPS):
+            start = time.perf_counter()
+            take_step(run, config, 0.0, accumulate_gradients(run, batch, batch.inputs.size))
+            seconds.append(time.perf_counter() - start)
+    return world_size() * batch.inputs.size / min(seconds[FIRST_STEPS:])
+
+
+def random_batch(rows: int, shape: ModelConfig) -> Batch:
+    """A batch of random tokens, all scored."""
+    ids = np.random.default_rng(0).integers(0, shape.vocab_size, (rows, shape.context + 1))
+    return Batch(
+        inputs=ids[:, :-1],
+        targets=ids[:, 1:],
+        scored=np.ones((rows, shape.context), dtype=bool),
+        positions=np.tile(np.arange(shape.context), (rows, 1)),
+        segments=None,
+    )

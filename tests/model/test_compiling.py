@@ -1,0 +1,102 @@
+"""Laws of compiled training: the same step, faster; evaluations and samples run as they are written."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from data.batches import Batch
+from model.build import build
+from model.compiling import as_written, can_compile
+from model.config import ModelConfig, preset
+from model.optimizer import Optimizer
+from model.settings import STAGES
+from model.train import Run, accumulate_gradients
+
+CPU = torch.device("cpu")
+SHAPE = ModelConfig(vocab_size=50, context=16, width=32, layers=2, heads=2, kv_heads=1, hidden=48, head_size=16)
+CLASSIC = preset("classic", layers=2, width=32, heads=2, hidden=48, context=16, vocab_size=50)
+
+pytestmark = [
+    pytest.mark.slow,  # compiling takes its time
+    pytest.mark.filterwarnings("ignore"),  # torch's compiler warns of what is torch's own
+]
+needs_compiler = pytest.mark.skipif(not can_compile(CPU), reason="torch.compile needs a C++ compiler here")
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_stays() -> Iterator[None]:
+    yield
+    torch.compiler.reset()
+
+
+def run_of(shape: ModelConfig, dtype: torch.dtype, dropout: float = 0.0) -> Run:
+    torch.manual_seed(0)
+    model = build(shape, dropout=dropout)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # zero projections would hide half of the gradient
+    return Run(model, Optimizer(model, STAGES["pretrain"]), dtype, CPU)
+
+
+def random_step(shape: ModelConfig, segments: bool) -> Batch:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, shape.vocab_size, (3, shape.context + 1))
+    scored = rng.random((3, shape.context)) < 0.7
+    several = np.sort(rng.integers(0, 2, (3, shape.context)), axis=1).astype(np.int32) if segments else None
+    positions = np.tile(np.arange(shape.context), (3, 1))
+    return Batch(ids[:, :-1], ids[:, 1:], scored, positions, several)
+
+
+def gradients_of(run: Run, step: Batch) -> tuple[float, list[Tensor]]:
+    torch.manual_seed(1)  # what is dropped
+    loss = accumulate_gradients(run, step, int(step.scored.sum()))
+    return loss, [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [SHAPE, CLASSIC], ids=["qwen3", "classic"])
+@pytest.mark.parametrize("segments", [False, True])
+def test_compiled_code_gives_the_loss_and_the_gradient_of_what_is_written(shape: ModelConfig, segments: bool) -> None:
+    written, compiled = run_of(shape, torch.float32), run_of(shape, torch.float32)
+    compiled.compile()
+    step = random_step(shape, segments)
+    (loss, expected), (compiled_loss, found) = gradients_of(written, step), gradients_of(compiled, step)
+    assert compiled_loss == pytest.approx(loss, rel=1e-5)
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@needs_compiler
+def test_what_compiled_code_drops_is_decided_by_the_seed() -> None:
+    step = random_step(SHAPE, segments=False)
+    losses = []
+    for _ in range(2):
+        run = run_of(SHAPE, torch.float32, dropout=0.5)
+        run.compile()
+        losses.append(gradients_of(run, step)[0])
+    assert losses[0] == losses[1] != gradients_of(run_of(SHAPE, torch.float32), step)[0]
+
+
+@needs_compiler
+def test_a_compiled_model_keeps_the_names_of_its_weights_and_can_run_as_written() -> None:
+    run, ids = run_of(SHAPE, torch.float32), torch.randint(0, 50, (1, 7))
+    names, expected = list(run.model.state_dict()), run.model(ids)
+    run.compile()
+    assert list(run.model.state_dict()) == names
+    torch._dynamo.utils.counters.clear()
+    with as_written():
+        assert torch.equal(run.model(ids), expected)
+    assert not torch._dynamo.utils.counters["stats"]  # nothing was compiled for it
+
+
+def test_where_compiling_fails_it_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    assert not can_compile(CPU)
+    assert not can_compile(torch.device("mps"))
