@@ -118,6 +118,28 @@ def test_any_prompt_gets_a_story(main, trained, prompt):
     assert "shortened" in err if len(prompt) > 1_000 else err.count("\n") <= 1
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        ("--temperature", "0"),
+        ("--temperature", "1e-300"),
+        ("--temperature", "1e308"),
+        ("--top-k", "9" * 30),
+        ("--top-k", "1"),
+        ("--top-p", "1e-300"),
+        ("--min-p", "1"),
+        ("--repeat-penalty", "1e308"),
+        ("--max-tokens", "1"),
+        ("--seed", str(2**63 - 1)),
+    ],
+)
+def test_every_possible_value_of_a_setting_writes_a_story(main, trained, extreme):
+    status, out, err = main("the man", "--run", trained, "--seed", 1, *SHORT, *extreme)
+    assert (status, err) == (0, "")
+    assert out.endswith("\n")
+    assert "\N{REPLACEMENT CHARACTER}" not in out
+
+
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_quantized_weights_write_stories(main, trained, kind):
     status, out, _ = main("the man", "--run", trained, "--seed", 1, "--quantize", kind, *SHORT)
@@ -165,14 +187,20 @@ def test_a_pretrained_model_goes_on_with_the_prompt(main, train_nothing, tmp_pat
         (["the man", "--top-k", "-1"], ["top-k -1"]),
         (["the man", "--top-p", "0"], ["top-p 0"]),
         (["the man", "--top-p", "1.5"], ["top-p 1.5"]),
+        (["the man", "--top-p", "nan"], ["top-p nan"]),
         (["the man", "--min-p", "-0.1"], ["min-p -0.1"]),
+        (["the man", "--min-p", "1.5"], ["min-p 1.5"]),
+        (["the man", "--min-p", "nan"], ["min-p nan"]),
         (["the man", "--repeat-penalty", "0.5"], ["repeat penalty 0.5"]),
+        (["the man", "--repeat-penalty", "nan"], ["repeat penalty nan"]),
         (["the man", "--ending", "never"], ["--ending", "never", "finish"]),
         (["the man", "--prompt-file", "x.txt"], ["--prompt-file", "leave out"]),
         (["--interactive", "--prompt-file", "x.txt"], ["--prompt-file", "leave out"]),
         (["the man", "--num", "0"], ["--num 0"]),
+        (["the man", "--num", "99999999999"], ["--num 99999999999", "10,000"]),
         (["the man", "--max-tokens", "0"], ["max-tokens 0"]),
         (["the man", "--seed", "-1"], ["seed -1"]),
+        (["the man", "--seed", str(2**63)], ["seed 9223372036854775808"]),
         (["the man", "--num", "2", "--seed", str(2**63 - 1)], ["seed 9223372036854775808"]),
         (["the man", "--device", "abacus"], ["abacus"]),
         (["the man", "--dtype", "float7"], ["float7", "float32"]),
@@ -190,6 +218,8 @@ def test_a_run_that_is_not_there_or_has_no_stage_yet_is_one_line(main, tmp_path)
     assert_one_line(main("the man", "--run", tmp_path / "nowhere"), "nowhere", "make story")
     (tmp_path / "run" / "pretrain").mkdir(parents=True)
     assert_one_line(main("the man", "--run", tmp_path / "run"), "no trained stage yet", "LLM-BPE.py --stage pretrain")
+    (tmp_path / "file").write_text("no run", encoding="utf-8")
+    assert_one_line(main("the man", "--run", tmp_path / "file"), "no trained stage")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
