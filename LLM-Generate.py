@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
 
     prompts = prompts_in(args.prompt_file) if args.prompt_file else [as_utf8(" ".join(args.prompt))]
     folder = find_stage(default_run() if args.run is None else args.run)
-    if args.run is None:
+    if args.run is None or folder.name == "pretrain":  # which only goes on with the prompt
         note(f"the model is {folder}")
     model, tok = load(folder, args.device, args.dtype, args.quantize)
     how = {"sampling": sampling, "max_tokens": args.max_tokens, "ending": args.ending}

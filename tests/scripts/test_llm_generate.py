@@ -168,8 +168,8 @@ def test_without_a_run_it_takes_the_story_run_else_the_newest_and_says_which(
 
 def test_a_pretrained_model_goes_on_with_the_prompt(main, train_nothing, tmp_path):
     run = train_nothing(tmp_path / "run", "pretrain")
-    status, out, _ = main("the man swam", "--run", run, "--seed", 1, *SHORT)
-    assert status == 0
+    status, out, err = main("the man swam", "--run", run, "--seed", 1, *SHORT)
+    assert (status, err) == (0, f"LLM-Generate: the model is {run / 'pretrain'}\n")
     assert out.startswith("the man swam")
     assert main("the man swam", "--run", run / "pretrain", "--seed", 1, *SHORT)[1] == out
 
