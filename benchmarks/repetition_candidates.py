@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
         **{f"no-repeat {n}": partial(no_repeat, n) for n in (3, 4, 6)},
         "DRY": partial(dry, breakers),
     }
-    strengths = {name: (1.0, 1.05, 1.1) if name else (1.0, 1.05, 1.1, 1.2, 1.3) for name in penalties}
+    strengths = {name: (1.0, 1.1) if name else (1.0, 1.05, 1.1, 1.2, 1.3) for name in penalties}
     stories: dict[str, list[HeldStory]] = {}
 
     def way(name: str, penalty: Penalty, strength: float) -> Callable[[str, int], Story]:
