@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,10 @@ class Terminal:
         import fcntl
         import termios
 
+        def prepare() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background it is ignored
+
         self.end, end_of_command = os.openpty()
         self.process = subprocess.Popen(
             [sys.executable, SCRIPT, *arguments],
@@ -123,7 +128,7 @@ class Terminal:
             stdout=end_of_command,
             stderr=end_of_command,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=prepare,
             env=os.environ | {"TERM": "dumb"},
         )
         os.close(end_of_command)
