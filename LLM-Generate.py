@@ -19,6 +19,7 @@ EXAMPLES = """\
   python LLM-Generate.py --prompt-file prompts.txt > stories.txt
   python LLM-Generate.py --interactive
 """
+MOST = 10_000  # stories for a prompt: each takes some memory before it is written
 FILTERS = {  # fields of Sampling, in the order in which they are applied
     "repeat_penalty": ("R", "make recent tokens less likely; 1: off"),
     "temperature": ("T", "0: always the likeliest; higher: bolder"),
@@ -95,8 +96,8 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError("--prompt-file brings the prompts; leave out --interactive and a prompt of your own")
     if args.interactive and (args.json or args.num != 1):
         raise UsageError("--interactive writes one story at a time, as text; leave out --num and --json")
-    if args.num < 1:
-        raise UsageError(f"--num {args.num} asks for no story; pass 1 or more")
+    if not 1 <= args.num <= MOST:
+        raise UsageError(f"--num {args.num} is not from 1 to {MOST:,}; for more, run it again with another --seed")
     sampling = Sampling(**{name: getattr(args, name) for name in FILTERS})
 
     from model.loading import default_run, find_stage, load  # torch takes a second: only now that the options are right
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
 
     prompts = prompts_in(args.prompt_file) if args.prompt_file else [as_utf8(" ".join(args.prompt))]
     folder = find_stage(default_run() if args.run is None else args.run)
-    if args.run is None:
+    if args.run is None or folder.name == "pretrain":  # which only goes on with the prompt
         note(f"the model is {folder}")
     model, tok = load(folder, args.device, args.dtype, args.quantize)
     how = {"sampling": sampling, "max_tokens": args.max_tokens, "ending": args.ending}

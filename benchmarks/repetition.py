@@ -16,14 +16,18 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from benchmarks.endings import held_out_pairs
+from bpe import Tokenizer
 from bpe.command import CommandParser, UsageError, run_command, show
 from bpe.progress import progress_bar
+from data.documents import Pair
+from model.language_model import LanguageModel
 from model.loading import load
 from model.story import Story
 from model.story_settings import Sampling
@@ -93,32 +97,43 @@ def parser() -> CommandParser:
     return parser
 
 
+def compare(pairs: Sequence[Pair], ways: Mapping[str, Callable[[str, int], Story]]) -> dict[str, dict[str, float]]:
+    """The figures of people's stories, and of those of each way, a function from a prompt and a seed to a story."""
+    rows = {"people": figures([first_words(pair.story) for pair in pairs])}
+    with progress_bar(total=len(ways) * len(pairs), description="writing", unit="story") as bar:
+        for name, way in ways.items():
+            written = []
+            for pieces in in_turn([way(pair.prompt, seed) for seed, pair in enumerate(pairs)]):
+                written.append(first_words("".join(pieces)))
+                bar.update()
+            rows[name] = figures(written)
+    return rows
+
+
+def write(model: LanguageModel, tok: Tokenizer, sampling: Sampling, prompt: str, seed: int) -> Story:
+    """A story long enough to count in."""
+    return Story(model, tok, prompt, sampling=sampling, max_tokens=2 * WORDS, seed=seed)
+
+
+def show_rows(rows: Mapping[str, Mapping[str, float]], stories: int, *, as_json: bool) -> None:
+    """The figures as a table, or one JSON object."""
+    if as_json:
+        show(json.dumps({"stories": stories, "figures": rows}) + "\n")
+        return
+    show(f"the first {WORDS} words of {stories} stories\n")
+    width = max(map(len, rows))
+    show(" " * width + "".join(f"{column:>12}" for column in max(rows.values(), key=len)) + "\n")
+    for name, row in rows.items():
+        show(f"{name:<{width}}" + "".join(f"{value:12.2f}" for value in row.values()) + "\n")
+
+
 def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
     samplings = {text or "defaults": sampling_of(text) for text in args.settings}
     pairs = list(islice(held_out_pairs(args.pairs), args.num))
     model, tok = load(args.folder)
-    rows = {"people": figures([first_words(pair.story) for pair in pairs])}
-    with progress_bar(total=len(samplings) * len(pairs), description="writing", unit="story") as bar:
-        for name, sampling in samplings.items():
-            stories = [
-                Story(model, tok, pair.prompt, sampling=sampling, max_tokens=2 * WORDS, seed=seed)
-                for seed, pair in enumerate(pairs)
-            ]
-            written = []
-            for pieces in in_turn(stories):
-                written.append(first_words("".join(pieces)))
-                bar.update()
-            rows[name] = figures(written)
-    if args.json:
-        show(json.dumps({"stories": len(pairs), "figures": rows}) + "\n")
-        return
-    show(f"the first {WORDS} words of {len(pairs)} stories\n")
-    width = max(map(len, rows))
-    for i, (name, row) in enumerate(rows.items()):
-        if not i:
-            show(" " * width + "".join(f"{column:>12}" for column in row) + "\n")
-        show(f"{name:<{width}}" + "".join(f"{value:12.2f}" for value in row.values()) + "\n")
+    ways = {name: partial(write, model, tok, sampling) for name, sampling in samplings.items()}
+    show_rows(compare(pairs, ways), len(pairs), as_json=args.json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from bpe.errors import FileError, UserError
@@ -37,9 +38,11 @@ class CommandParser(argparse.ArgumentParser):
 
 def run_command(name: str, work: Callable[[], None]) -> int:
     """Do the work; return the exit status, after one line on stderr where the user has something to put right."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):  # UTF-8 whatever the locale or code page says
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+    for stream in ("stdin", "stdout", "stderr"):
+        if getattr(sys, stream) is None:  # it was closed before the command began, as `<&-` does
+            setattr(sys, stream, Path(os.devnull).open("r" if stream == "stdin" else "w"))  # noqa: SIM115
+        if isinstance(getattr(sys, stream), io.TextIOWrapper):  # UTF-8 whatever the locale or code page says
+            getattr(sys, stream).reconfigure(encoding="utf-8", errors="replace")
     try:
         work()
     except UserError as error:

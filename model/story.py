@@ -31,6 +31,7 @@ from model.settings import Stage
 from model.story_settings import MAX_TOKENS, Sampling
 
 SEEDS = 2**63  # torch's generators take these without a sign
+NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # for bytes that make none: nothing is shown for them
 AT_ONCE = 8  # stories that are written together; each has keys and values of its own in memory
 
 
@@ -160,7 +161,7 @@ class Story:
             piece = self.closing.end()
         else:
             self.tokens.append(token)
-            piece = self.closing.push(self.decoder.push(token))
+            piece = self.closing.push(self.decoder.push(token).replace(NO_CHARACTER, ""))
             if self.closing.over:
                 self.stopped = "length"
                 del self.tokens[self.closing.kept() :]

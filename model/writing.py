@@ -13,7 +13,7 @@ from textwrap import shorten
 
 from bpe.errors import FileError
 from data.errors import CONVERT_IT, DataError
-from model.story import Story, write_together
+from model.story import NO_CHARACTER, Story, write_together
 
 BETWEEN = "\n---\n\n"  # two stories
 HEADING = 500  # characters of a prompt to show above its story, at most
@@ -27,6 +27,8 @@ def prompts_in(path: str) -> list[str]:
         raise FileError(f"cannot read {path}: {error.strerror or error}; check its name and permissions") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start:,}); {CONVERT_IT}") from error
+    if path == "-" and NO_CHARACTER in text:  # stdin is read so that it never fails
+        raise DataError(f"stdin is not UTF-8; {CONVERT_IT}")
     prompts = [line for line in text.split("\n") if line.strip()]
     if not prompts:
         raise DataError(f"there is no prompt in {'stdin' if path == '-' else path}; put one on each line")

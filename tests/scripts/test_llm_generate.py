@@ -118,6 +118,28 @@ def test_any_prompt_gets_a_story(main, trained, prompt):
     assert "shortened" in err if len(prompt) > 1_000 else err.count("\n") <= 1
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        ("--temperature", "0"),
+        ("--temperature", "1e-300"),
+        ("--temperature", "1e308"),
+        ("--top-k", "9" * 30),
+        ("--top-k", "1"),
+        ("--top-p", "1e-300"),
+        ("--min-p", "1"),
+        ("--repeat-penalty", "1e308"),
+        ("--max-tokens", "1"),
+        ("--seed", str(2**63 - 1)),
+    ],
+)
+def test_every_possible_value_of_a_setting_writes_a_story(main, trained, extreme):
+    status, out, err = main("the man", "--run", trained, "--seed", 1, *SHORT, *extreme)
+    assert (status, err) == (0, "")
+    assert out.endswith("\n")
+    assert "\N{REPLACEMENT CHARACTER}" not in out
+
+
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_quantized_weights_write_stories(main, trained, kind):
     status, out, _ = main("the man", "--run", trained, "--seed", 1, "--quantize", kind, *SHORT)
@@ -146,8 +168,8 @@ def test_without_a_run_it_takes_the_story_run_else_the_newest_and_says_which(
 
 def test_a_pretrained_model_goes_on_with_the_prompt(main, train_nothing, tmp_path):
     run = train_nothing(tmp_path / "run", "pretrain")
-    status, out, _ = main("the man swam", "--run", run, "--seed", 1, *SHORT)
-    assert status == 0
+    status, out, err = main("the man swam", "--run", run, "--seed", 1, *SHORT)
+    assert (status, err) == (0, f"LLM-Generate: the model is {run / 'pretrain'}\n")
     assert out.startswith("the man swam")
     assert main("the man swam", "--run", run / "pretrain", "--seed", 1, *SHORT)[1] == out
 
@@ -165,14 +187,20 @@ def test_a_pretrained_model_goes_on_with_the_prompt(main, train_nothing, tmp_pat
         (["the man", "--top-k", "-1"], ["top-k -1"]),
         (["the man", "--top-p", "0"], ["top-p 0"]),
         (["the man", "--top-p", "1.5"], ["top-p 1.5"]),
+        (["the man", "--top-p", "nan"], ["top-p nan"]),
         (["the man", "--min-p", "-0.1"], ["min-p -0.1"]),
+        (["the man", "--min-p", "1.5"], ["min-p 1.5"]),
+        (["the man", "--min-p", "nan"], ["min-p nan"]),
         (["the man", "--repeat-penalty", "0.5"], ["repeat penalty 0.5"]),
+        (["the man", "--repeat-penalty", "nan"], ["repeat penalty nan"]),
         (["the man", "--ending", "never"], ["--ending", "never", "finish"]),
         (["the man", "--prompt-file", "x.txt"], ["--prompt-file", "leave out"]),
         (["--interactive", "--prompt-file", "x.txt"], ["--prompt-file", "leave out"]),
         (["the man", "--num", "0"], ["--num 0"]),
+        (["the man", "--num", "99999999999"], ["--num 99999999999", "10,000"]),
         (["the man", "--max-tokens", "0"], ["max-tokens 0"]),
         (["the man", "--seed", "-1"], ["seed -1"]),
+        (["the man", "--seed", str(2**63)], ["seed 9223372036854775808"]),
         (["the man", "--num", "2", "--seed", str(2**63 - 1)], ["seed 9223372036854775808"]),
         (["the man", "--device", "abacus"], ["abacus"]),
         (["the man", "--dtype", "float7"], ["float7", "float32"]),
@@ -190,6 +218,8 @@ def test_a_run_that_is_not_there_or_has_no_stage_yet_is_one_line(main, tmp_path)
     assert_one_line(main("the man", "--run", tmp_path / "nowhere"), "nowhere", "make story")
     (tmp_path / "run" / "pretrain").mkdir(parents=True)
     assert_one_line(main("the man", "--run", tmp_path / "run"), "no trained stage yet", "LLM-BPE.py --stage pretrain")
+    (tmp_path / "file").write_text("no run", encoding="utf-8")
+    assert_one_line(main("the man", "--run", tmp_path / "file"), "no trained stage")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -288,6 +318,9 @@ def test_a_prompt_file_that_gives_no_prompt_is_one_line(main, trained, monkeypat
     (tmp_path / "latin.txt").write_bytes("naïf".encode("latin-1"))
     assert_one_line(main("--prompt-file", tmp_path / "blank.txt", "--run", trained), "no prompt in", "blank.txt")
     assert_one_line(main("--prompt-file", tmp_path / "latin.txt", "--run", trained), "latin.txt", "byte 2", "iconv")
+    stdin = io.TextIOWrapper(io.BytesIO("naïf".encode("latin-1")), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert_one_line(main("--prompt-file", "-", "--run", trained), "stdin is not UTF-8", "iconv")
     assert_one_line(main("--prompt-file", tmp_path / "none.txt", "--run", trained), "cannot read", "none.txt")
     assert_one_line(main("--prompt-file", tmp_path, "--run", trained), "cannot read", str(tmp_path))
     typed(monkeypatch)

@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,12 +94,32 @@ def test_a_closed_pipe_is_silent_and_a_full_disk_is_one_line(arguments):
     assert "No space left" in done.stderr
 
 
+@posix
+@pytest.mark.slow
+def test_streams_that_are_closed_count_as_empty_and_as_read_by_nobody(arguments):
+    def run(closed: str, *options: str) -> tuple[int, str, str]:
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, str(SCRIPT), *options, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    status, out, err = run("<&-", "--prompt-file", "-")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "no prompt in stdin" in err
+    assert run("<&-", "--interactive") == (0, "", "")
+    assert run(">&-", PROMPT) == (0, "", "")
+    assert run("2>&-", PROMPT, "--wings") == (2, "", "")
+
+
 class Terminal:
     """The command on a terminal of its own, so that what is typed is edited, and Ctrl-C is a signal."""
 
     def __init__(self, *arguments: str) -> None:
         import fcntl
         import termios
+
+        def prepare() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background it is ignored
 
         self.end, end_of_command = os.openpty()
         self.process = subprocess.Popen(
@@ -107,7 +128,7 @@ class Terminal:
             stdout=end_of_command,
             stderr=end_of_command,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=prepare,
             env=os.environ | {"TERM": "dumb"},
         )
         os.close(end_of_command)

@@ -1,0 +1,137 @@
+"""Ways to hold down repetition that are not in the model's code, beside the one that is.
+
+    python -m benchmarks.repetition_candidates DIR --pairs PATH [--num 100] [--json]
+
+In: a finetuned run and pairs.  Out: the table of benchmarks/repetition.py, for no method at all, for the repeat penalty
+at several strengths, and for these, without it and with a mild one:
+
+    no-repeat n    a token that would complete a run of n tokens that stands in the story already never comes
+                   (Paulus et al. 2017, arXiv:1705.04304, section 2.5)
+    DRY            a token that would go on with a run that stands there already loses the more the longer that run is
+                   (p-e-w 2024, github.com/oobabooga/text-generation-webui/pull/5677)
+
+The last column is what a method costs: bits that the model itself gives to each token that was written. Where it is far
+above the first row's, the method writes what the model would not.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks.endings import held_out_pairs
+from benchmarks.repetition import WORDS, compare, show_rows
+from bpe.command import CommandParser, run_command
+from model.loading import load
+from model.story import Story
+from model.story_settings import Sampling
+
+Tokens = Sequence[int]
+Penalty = Callable[[Tokens], dict[int, float]]  # of a story so far: which tokens lose how much of their logit
+
+MULTIPLIER, BASE, ALLOWED = 0.8, 1.75, 2  # DRY's, as its author set them
+BREAKERS = '\n:"*'  # DRY looks at no run across these
+
+
+def no_repeat(n: int, tokens: Tokens) -> dict[int, float]:
+    """Everything that would complete a run of n tokens a second time loses all."""
+    last = list(tokens[len(tokens) - n + 1 :])
+    return {tokens[i]: math.inf for i in range(n - 1, len(tokens)) if list(tokens[i - n + 1 : i]) == last}
+
+
+def dry(breakers: Collection[int], tokens: Tokens) -> dict[int, float]:
+    """A token that came after the n last tokens once before loses MULTIPLIER x BASE ** (n - ALLOWED), n the most."""
+    longest: dict[int, int] = {}
+    for i in range(1, len(tokens)):
+        n = 0
+        while n < i and tokens[i - 1 - n] == tokens[-1 - n] and tokens[-1 - n] not in breakers:
+            n += 1
+        longest[tokens[i]] = max(n, longest.get(tokens[i], 0))
+    return {token: MULTIPLIER * BASE ** (n - ALLOWED) for token, n in longest.items() if n >= ALLOWED}
+
+
+class HeldStory(Story):
+    """A story whose logits a penalty changes first; the probability of the end stays the model's own.
+
+    bits: what the model gave to each token that was written.
+    """
+
+    def __init__(self, penalty: Penalty, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.penalty = penalty
+        self.bits: list[float] = []
+
+    def go_on(self, logits: Tensor) -> str:
+        """As Story's."""
+        held = logits.double()
+        before = held.log_softmax(-1)
+        for token, loss in self.penalty([*self.given, *self.tokens]).items():
+            held[token] -= loss
+        others = held.index_fill(0, held.new_tensor([self.end]).long(), -math.inf).logsumexp(-1)
+        held[self.end] = others + before[self.end] - (-before[self.end].expm1()).log()
+        written = len(self.tokens)
+        piece = super().go_on(held)
+        if len(self.tokens) > written:
+            self.bits.append(-float(before[self.tokens[-1]]) / math.log(2))
+        return piece
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the stories and count. Raises a UserError for what the user can put right."""
+    pairs = list(islice(held_out_pairs(args.pairs), args.num))
+    model, tok = load(args.folder)
+    breakers = {token for token, text in enumerate(tok.token_bytes) if any(mark.encode() in text for mark in BREAKERS)}
+    penalties: dict[str, Penalty] = {
+        "": lambda tokens: {},
+        **{f"no-repeat {n}": partial(no_repeat, n) for n in (3, 4, 6)},
+        "DRY": partial(dry, breakers),
+    }
+    strengths = {name: (1.0, 1.1) if name else (1.0, 1.05, 1.1, 1.2, 1.3) for name in penalties}
+    stories: dict[str, list[HeldStory]] = {}
+
+    def way(name: str, penalty: Penalty, strength: float) -> Callable[[str, int], Story]:
+        def write(prompt: str, seed: int) -> Story:
+            how = {"sampling": Sampling(repeat_penalty=strength), "max_tokens": 2 * WORDS, "seed": seed}
+            stories.setdefault(name, []).append(HeldStory(penalty, model, tok, prompt, **how))
+            return stories[name][-1]
+
+        return write
+
+    ways = {}
+    for method, penalty in penalties.items():
+        for strength in strengths[method]:
+            name = " + ".join(filter(None, [method, f"penalty {strength:g}" if strength > 1 else ""])) or "nothing"
+            ways[name] = way(name, penalty, strength)
+    rows = compare(pairs, ways)
+    for name, written in stories.items():
+        bits = [bit for story in written for bit in story.bits]
+        rows[name]["bits"] = round(sum(bits) / len(bits), 2)
+    show_rows(rows, len(pairs), as_json=args.json)
+
+
+def parser() -> CommandParser:
+    """The options."""
+    parser = CommandParser(
+        "python -m benchmarks.repetition_candidates",
+        "Ways to hold down repetition, beside people's stories.",
+        "  python -m benchmarks.repetition_candidates runs/story --pairs writingPrompts/\n",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a run's folder, or its finetune stage's")
+    parser.add_argument("--pairs", type=Path, required=True, metavar="PATH", help="pairs, for those held out")
+    parser.add_argument("--num", type=int, default=100, metavar="N", help="stories (default 100)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run_command("benchmarks.repetition_candidates", lambda: run(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
