@@ -16,6 +16,7 @@ from model.sampling import (
     penalise_repeats,
     probabilities,
     probabilities_by_definition,
+    within_reach,
 )
 from model.story_settings import Sampling
 
@@ -51,6 +52,16 @@ def test_the_filters_leave_what_their_definition_leaves(logits: list[float], sam
     slow = probabilities_by_definition(logits, recent, sampling)
     assert set(fast.nonzero().squeeze(-1).tolist()) == set(slow)
     assert all(math.isclose(fast[token], probability, rel_tol=1e-9) for token, probability in slow.items())
+
+
+@given(logits=logit_rows, sampling=samplings, scale=st.sampled_from([1.0, 1e-3, 1e6]))
+def test_what_is_within_reach_is_all_that_the_filters_leave(logits: list[float], sampling: Sampling, scale: float):
+    scores = torch.tensor([*logits, -math.inf], dtype=torch.float64) * scale
+    ids = within_reach(scores, float(scores.max()), sampling)
+    expected = probabilities(scores, sampling)
+    torch.testing.assert_close(torch.zeros_like(scores).scatter(0, ids, probabilities(scores[ids], sampling)), expected)
+    if sampling.min_p == 1 and sampling.top_p == 1:
+        assert len(ids) == (expected > 0).sum()
 
 
 @given(logits=logit_rows, sampling=samplings)
