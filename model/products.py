@@ -16,14 +16,15 @@ from torch import Tensor
 FEWEST_ROWS = 4  # oneDNN takes less time for these than for one
 
 
-def fastest(weight: Tensor) -> "PlainLinear | PackedLinear | Float16Linear":
-    """The matrix as this machine multiplies with it fastest."""
+def fastest(weight: Tensor, dtype: torch.dtype | None = None) -> "PlainLinear | PackedLinear | Float16Linear":
+    """The matrix, in `dtype` (by default its own), as this machine multiplies with it fastest."""
+    dtype = dtype or weight.dtype
     if weight.device.type == "cpu":
-        if weight.dtype == torch.float16 and has_fbgemm():
+        if dtype == torch.float16 and has_fbgemm():
             return Float16Linear(weight)
-        if weight.dtype == torch.bfloat16 and has_onednn():
+        if dtype == torch.bfloat16 and has_onednn():
             return PackedLinear(weight)
-    return PlainLinear(weight)
+    return PlainLinear(weight.to(dtype))
 
 
 def has_fbgemm() -> bool:
@@ -54,8 +55,8 @@ class PackedLinear:
     """bfloat16, by oneDNN."""
 
     def __init__(self, weight: Tensor) -> None:
-        self.nbytes = weight.nbytes
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), FEWEST_ROWS)
+        self.nbytes = 2 * weight.numel()
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), FEWEST_ROWS)
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.size(-1)).bfloat16()
@@ -68,8 +69,8 @@ class Float16Linear:
     """float16, by FBGEMM."""
 
     def __init__(self, weight: Tensor) -> None:
-        self.nbytes = weight.nbytes
-        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float(), None)
+        self.nbytes = 2 * weight.numel()
+        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float(), None)  # rounds it
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.dim() == 1:  # which the kernel does not take
@@ -81,8 +82,8 @@ class Float16Linear:
 class FastestTied:
     """An embedding, (vocab_size, width): the rows of ids, (..., width), and as `output` the product with all of it."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight.detach()
+    def __init__(self, weight: Tensor, dtype: torch.dtype | None = None) -> None:
+        self.weight = weight.detach().to(dtype or weight.dtype)
         self.output = fastest(self.weight)
         self.nbytes = self.output.nbytes
 
