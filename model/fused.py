@@ -10,6 +10,7 @@ model/transformer.py is the definition; it is what trains, and the tests hold th
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, cast
 
 import torch
@@ -53,7 +54,10 @@ class FusedTransformer(LanguageModel):
         self.stage = transformer.stage
         config, decoder = transformer.config, transformer.model
         with torch.no_grad():
-            self.blocks = [FusedBlock(cast(Block, block), linear) for block in decoder.layers]
+            with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # kernels lay out on one core
+                self.blocks: list[FusedBlock] = list(
+                    threads.map(lambda block: FusedBlock(cast(Block, block), linear), decoder.layers)
+                )
             self.embedding: Tied = tied(decoder.embed_tokens.weight)
             self.norm: FusedNorm = FusedNorm(decoder.norm)
         places = torch.arange(config.context, device=transformer.device)
@@ -97,6 +101,7 @@ class FusedTransformer(LanguageModel):
 class FusedBlock:
     """A Block of model/transformer.py."""
 
+    @torch.no_grad()  # each thread has its own switch
     def __init__(self, block: Block, linear: Callable[[Tensor], Product]) -> None:
         attention, mlp = block.self_attn, block.mlp
         projections = attention.q_proj, attention.k_proj, attention.v_proj

@@ -122,3 +122,7 @@ def test_it_knows_its_shape_its_stage_and_how_much_it_reads_for_a_token():
     norms = 2 * 640 + 640 + 2 * 64
     assert model.weight_bytes == 4 * (story.num_parameters - norms)
     assert fused(build(story).half()).weight_bytes == 2 * (story.num_parameters - norms)
+
+
+def test_nothing_is_learnt_through_it():
+    assert not FUSED[2](torch.tensor([[1, 2, 3]])).requires_grad

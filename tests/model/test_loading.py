@@ -118,3 +118,18 @@ def test_load_and_generate_are_the_packages_own_and_cost_nothing_before_they_are
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow  # it starts an interpreter and torch
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_loading_brings_no_library_that_is_not_needed(tmp_path, quantize):
+    """torch would import sympy, and with it a second passes, to draw numbers for a model without any."""
+    save_stage(tmp_path / "finetune")
+    script = f"""
+import sys
+from model import load
+load({str(tmp_path)!r}, "cpu", quantize={quantize!r})
+print(*(name for name in ("sympy", "torch._dynamo", "transformers", "matplotlib") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
