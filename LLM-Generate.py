@@ -77,7 +77,9 @@ def parser() -> CommandParser:
     )
     where.add_argument("--quantize", metavar="KIND", help="hold the weights in int8 or int4")
     where.add_argument("--device", help="cpu, cuda, mps (default: the best here)")
-    where.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU)")
+    where.add_argument(
+        "--dtype", help="of the weights: float32, bfloat16 or float16 (default: the fastest here; on most CPUs float16)"
+    )
     return options
 
 

@@ -54,8 +54,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Cache:
     """The keys and values of the tokens a model has already read, so that the next token costs one position.
 
-    Room for `context` tokens a row is taken once. Each row has a length of its own, the tokens it has read; a model's
-    forward pass gives every row `time` more with `extend`, layer by layer, and then calls `advance`.
+    Room for `context` tokens a row is taken once. Each row has a length of its own, the tokens it has read. A model's
+    forward pass says with `begin` how many more every row is given, gives them layer by layer with `extend`, and counts
+    them with `advance`.
     """
 
     def __init__(
@@ -68,57 +69,62 @@ class Cache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.keys = torch.zeros(layers, batch, kv_heads, context, head_size, dtype=dtype, device=device)
-        self.values = torch.zeros_like(self.keys)
+        self.kept = torch.zeros(layers, batch, 2 * kv_heads, context, head_size, dtype=dtype, device=device)
+        self.kv_heads = kv_heads
         self.lengths = [0] * batch
-
-    @property
-    def context(self) -> int:
-        """Tokens there is room for in a row."""
-        return self.keys.size(3)
 
     @property
     def length(self) -> int:
         """The most tokens that a row has read."""
-        return max(self.lengths)
+        return max(self.lengths, default=0)
 
     @property
     def even(self) -> bool:
-        """Whether all rows have read equally many."""
-        return min(self.lengths) == max(self.lengths)
+        """Whether every row has read as many tokens as the others."""
+        return len(set(self.lengths)) <= 1
 
-    def places(self, time: int) -> Tensor:
-        """Where in its row each of the next `time` tokens will stand, (batch, time)."""
-        starts = torch.tensor(self.lengths, device=self.keys.device)
-        return starts[:, None] + torch.arange(time, device=self.keys.device)
+    @property
+    def context(self) -> int:
+        """Tokens there is room for in a row."""
+        return self.kept.size(3)
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a layer's new keys and values, (batch, kv_heads, time, head_size), in each row behind what it has read.
+    def begin(self, time: int) -> Tensor:
+        """Make room for `time` tokens in each row behind what it has read: their places there, (batch, time)."""
+        start, stop = self.length, self.length + time
+        starts = torch.tensor(self.lengths, device=self.kept.device)[:, None]
+        self.places = starts + torch.arange(time, device=self.kept.device)
+        # made once a pass for all layers: a view costs as much as a small sum
+        self.new = self.kept[:, :, :, start:stop].unbind(0) if self.even else None
+        self.keys = self.kept[:, :, : self.kv_heads, :stop].unbind(0)
+        self.values = self.kept[:, :, self.kv_heads :, :stop].unbind(0)
+        return self.places
 
-        Returns all up to the end of the longest row; `visible` hides what lies behind the end of a shorter one.
+    def extend(self, layer: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a layer's new keys and values, (batch, 2 x kv_heads, time, head_size), where `begin` made room.
+
+        Returns all keys and all values, (batch, kv_heads, keys, head_size), up to the end of the longest row; `visible`
+        hides what lies behind the end of a shorter one.
         """
-        time, stop = keys.size(2), self.length + keys.size(2)
-        for kept, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            if self.even:
-                kept[:, :, self.length : stop] = new
-            else:
-                rows = torch.arange(len(self.lengths), device=new.device)[:, None]
-                kept[rows, :, self.places(time)] = new.transpose(1, 2)
-        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+        keys_values = keys_values.detach()  # nothing is learnt through a cache
+        if self.new is not None:
+            self.new[layer].copy_(keys_values)
+        else:
+            rows = torch.arange(len(self.lengths), device=keys_values.device)[:, None]
+            self.kept[layer][rows, :, self.places] = keys_values.transpose(1, 2)
+        return self.keys[layer], self.values[layer]
 
-    def advance(self, time: int) -> None:
-        """Count `time` tokens more in every row."""
-        self.lengths = [length + time for length in self.lengths]
+    def advance(self) -> None:
+        """Count the tokens that were given since `begin`."""
+        self.lengths = [length + self.places.size(1) for length in self.lengths]
 
     def reset(self) -> None:
         """Forget everything; the room stays."""
         self.lengths = [0] * len(self.lengths)
 
     def row(self, row: int) -> "Cache":
-        """A cache of one row, in this one's room: what it is given, this one has too once its length is taken over."""
+        """A cache of one row, in this one's room: what is read into it counts here once `lengths` says so."""
         one = copy.copy(self)
-        one.keys, one.values = self.keys[:, row : row + 1], self.values[:, row : row + 1]
-        one.lengths = [self.lengths[row]]
+        one.kept, one.lengths = self.kept[:, row : row + 1], [self.lengths[row]]
         return one
 
     def drop(self, row: int) -> None:
@@ -126,16 +132,15 @@ class Cache:
         last = self.lengths.pop()
         if row < len(self.lengths):
             self.lengths[row] = last
-            self.keys[:, row, :, :last] = self.keys[:, -1, :, :last]
-            self.values[:, row, :, :last] = self.values[:, -1, :, :last]
-        self.keys, self.values = self.keys[:, :-1], self.values[:, :-1]
+            self.kept[:, row, :, :last] = self.kept[:, -1, :, :last]
+        self.kept = self.kept[:, :-1]
 
 
 def visible(ids: Tensor, segments: Tensor | None, cache: Cache | None) -> Tensor | None:
     """Who may see whom: boolean, broadcastable to (batch, heads, time, keys); None where `attend` needs no mask.
 
     A position sees itself and what stands before it in its own segment. ids: (batch, time); segments: integers of that
-    shape, or None for one segment. Made once a forward pass and shared by the layers.
+    shape, or None for one segment. cache: begun. Made once a forward pass and shared by the layers.
     """
     time = ids.size(1)
     if segments is not None:
@@ -145,8 +150,7 @@ def visible(ids: Tensor, segments: Tensor | None, cache: Cache | None) -> Tensor
         return (segments[:, None, :, None] == segments[:, None, None, :]) & causal
     if cache is None or cache.length == 0 or (time == 1 and cache.even):
         return None
-    places = cache.places(time)[:, None, :, None]
-    return torch.arange(cache.length + time, device=ids.device) <= places
+    return torch.arange(cache.length + time, device=ids.device) <= cache.places[:, None, :, None]
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
@@ -200,7 +204,7 @@ class Attention(nn.Module):
         keys = rotate(self.k_norm(split_heads(self.k_proj(x), self.head_size)), *rotary)
         values = split_heads(self.v_proj(x), self.head_size)
         if cache is not None:
-            keys, values = cache.extend(self.layer, keys, values)
+            keys, values = cache.extend(self.layer, torch.cat((keys, values), dim=1))
         summed: Tensor = self.o_proj(join_heads(attend(queries, keys, values, mask)))
         return summed
 
@@ -208,7 +212,8 @@ class Attention(nn.Module):
 def positions_of(ids: Tensor, positions: Tensor | None, cache: Cache | None, context: int) -> Tensor:
     """Where each token stands, (batch or 1, time): `positions` where given, else counted on from the cache's lengths.
 
-    Raises ModelError when the tokens, with those in the cache, are more than `context` or the cache has room for.
+    Makes room in the cache. Raises ModelError when the tokens, with those in the cache, are more than `context` or the
+    cache has room for.
     """
     start = cache.length if cache is not None else 0
     room = context if cache is None else min(context, cache.context)
@@ -216,6 +221,5 @@ def positions_of(ids: Tensor, positions: Tensor | None, cache: Cache | None, con
         raise ModelError(
             f"{start + ids.size(1):,} tokens do not fit in a context of {room:,}; give the last {room:,} only"
         )
-    if positions is not None:
-        return positions
-    return torch.arange(ids.size(1), device=ids.device)[None] if cache is None else cache.places(ids.size(1))
+    places = torch.arange(ids.size(1), device=ids.device)[None] if cache is None else cache.begin(ids.size(1))
+    return places if positions is None else positions

@@ -8,6 +8,7 @@ the width, where Vaswani et al. 2017 divide by that of a head's size. The norms 
 arXiv:2002.04745).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ class ClassicAttention(nn.Module):
         """x: (batch, time, width), normed; mask: from `visible`. Returns x's shape."""
         queries, keys, values = (split_heads(layer(x), self.head_size) for layer in (self.query, self.key, self.value))
         if cache is not None:
-            keys, values = cache.extend(self.layer, keys, values)
+            keys, values = cache.extend(self.layer, torch.cat((keys, values), dim=1))
         summed: Tensor = self.output(join_heads(attend(queries, keys, values, mask, self.scale)))
         return summed
 
@@ -91,7 +92,7 @@ class Classic(LanguageModel):
         for block in self.blocks:
             x = block(x, mask, cache)
         if cache is not None:
-            cache.advance(ids.size(1))
+            cache.advance()
         normed: Tensor = self.norm(x)
         return normed
 

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bpe import Tokenizer
 from bpe.files import atomic_write
@@ -101,7 +102,7 @@ def load_folder(
     if not (folder / TOKENIZER).exists():
         raise ModelError(f"{folder / TOKENIZER} is missing; put the tokenizer there that the model was trained with")
     tok = Tokenizer.load(folder / TOKENIZER)
-    with torch.device("meta"):  # shapes alone: the values come from the file
+    with torch.device("meta"), NothingDrawn():  # shapes alone: the values come from the file
         model = build(config)
     weights, metadata = _read_weights(folder / WEIGHTS, model.state_dict(), torch.device(device), dtype)
     _check_belonging(folder, found, config, tok, metadata)
@@ -115,6 +116,13 @@ def stage_of(folder: str | os.PathLike[str]) -> str | None:
     Raises ModelError as `load_folder` does.
     """
     return _our_part(_read_json(Path(folder) / CONFIG)).get("stage")
+
+
+class NothingDrawn(TorchFunctionMode):
+    """New weights stay without values: to draw them on the meta device, torch would import a library for algebra."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **(kwargs or {}))
 
 
 def _our_part(found: Mapping[str, Any]) -> dict[str, str]:

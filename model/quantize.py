@@ -1,12 +1,14 @@
 """Weights in 8 or 4 bits: half or a third of bfloat16's memory, and as much less to read for every token.
 
-In: a model.  Out: the model with its matrices rounded to few levels; what flows between them keeps the model's dtype.
+In: a model.  Out: the model with its matrices rounded to few levels; what flows between them keeps the model's dtype,
+which for a Transformer, laid out for writing (model/fused.py), is float32.
 
     int8   levels -127..127, weight = level x scale; one scale for an output channel
     int4   levels 0..15, weight = (level - 8) x scale + zero; a scale and a zero for GROUP inputs of an output channel
 
-`to_int8`, `from_int8`, `to_int4` and `from_int4` are the definition. On the CPU the products run in kernels that torch
-carries and never make the weights whole again; elsewhere `from_...` makes them before each product.
+`to_int8`, `from_int8`, `to_int4` and `from_int4` are the definition; scales and zeros are bfloat16. On the CPU the
+products run in kernels that torch carries and never make the weights whole again; elsewhere `from_...` makes them
+before each product.
 """
 
 from typing import Literal, get_args
@@ -14,9 +16,10 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
-from model.attention import Cache
 from model.errors import ConfigError
+from model.fused import FusedTransformer
 from model.language_model import LanguageModel
 from model.transformer import Transformer
 
@@ -29,47 +32,48 @@ def quantize(model: LanguageModel, kind: str) -> LanguageModel:
     """The model with every linear layer in `kind` ("int8" or "int4"); the one given is used up.
 
     A tied embedding becomes int8 in both: a row must be readable by itself, and as the output layer it decides between
-    tokens directly. So do layers whose sizes int4 does not fit. Do this on the device and in the dtype to run in.
+    tokens directly. So do layers whose sizes int4 does not fit. Do this on the device to run on.
     Raises ConfigError for another kind.
     """
     if kind not in get_args(Quantization):
         raise ConfigError(f"there is no quantization {kind!r}; there are {' and '.join(get_args(Quantization))}")
+    few_bits = int4_where_it_fits if kind == "int4" else Int8Linear
+    if isinstance(model, Transformer):
+        return FusedTransformer(model, few_bits, Int8Tied)
     for module in list(model.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, nn.Linear):
-                fits = layer.in_features % GROUP == 0 and layer.out_features % INT4_OUTPUTS == 0
-                few_bits = Int4Linear if kind == "int4" and fits else Int8Linear
                 bias = None if layer.bias is None else layer.bias.detach()
                 setattr(module, name, few_bits(layer.weight.detach(), bias))
-    return Int8Tied(model) if isinstance(model, Transformer) else model
+    return model
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(outputs, inputs) -> levels of that shape, int8, and scales (outputs,) of the weight's dtype."""
-    scales = _not_zero((weight.float().abs().amax(1) / 127).to(weight.dtype))
+    """(outputs, inputs) -> levels of that shape, int8, and scales (outputs,), bfloat16."""
+    scales = _not_zero((weight.float().abs().amax(1) / 127).bfloat16())
     levels = (weight.float() / scales.float()[:, None]).round().clamp(-127, 127)
     return levels.to(torch.int8), scales
 
 
 def from_int8(levels: Tensor, scales: Tensor) -> Tensor:
-    """The weights, (outputs, inputs), of the scales' dtype."""
-    return levels.to(scales.dtype) * scales[:, None]
+    """The weights, (outputs, inputs), float32."""
+    return levels.float() * scales.float()[:, None]
 
 
 def to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(outputs, inputs) -> levels of that shape, uint8, and scales with zeros, (inputs / GROUP, outputs, 2)."""
+    """(outputs, inputs) -> levels of that shape, uint8; scales with zeros, (inputs / GROUP, outputs, 2), bfloat16."""
     groups = weight.float().reshape(len(weight), -1, GROUP)
     least, most = groups.aminmax(dim=-1)
-    scales = _not_zero(((most - least) / 15).to(weight.dtype))
-    zeros = (least + 8 * scales.float()).to(weight.dtype)
+    scales = _not_zero(((most - least) / 15).bfloat16())
+    zeros = (least + 8 * scales.float()).bfloat16()
     levels = ((groups - zeros.float()[..., None]) / scales.float()[..., None] + 8).round().clamp(0, 15)
     return levels.flatten(1).to(torch.uint8), torch.stack((scales.T, zeros.T), dim=-1).contiguous()
 
 
 def from_int4(levels: Tensor, scales_and_zeros: Tensor) -> Tensor:
-    """The weights, (outputs, inputs), of the scales' dtype."""
-    scales, zeros = scales_and_zeros.transpose(0, 1).unbind(-1)
-    groups = levels.reshape(len(levels), -1, GROUP).to(scales.dtype) - 8
+    """The weights, (outputs, inputs), float32."""
+    scales, zeros = scales_and_zeros.float().transpose(0, 1).unbind(-1)
+    groups = levels.reshape(len(levels), -1, GROUP).float() - 8
     return (groups * scales[..., None] + zeros[..., None]).flatten(1)
 
 
@@ -78,32 +82,54 @@ def has_kernels(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def multiplies_bytes(device: torch.device) -> bool:
+    """Whether oneDNN's product of int8 with int8 is there, and its sums of products cannot overflow (VNNI or AMX)."""
+    return device.type == "cpu" and torch.cpu._is_vnni_supported()
+
+
 class Int8Linear(nn.Module):
-    """x (..., inputs) -> (..., outputs), in x's dtype, which must be that of the weight it was made from."""
+    """x (..., inputs) -> (..., outputs), in x's dtype.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        super().__init__()
-        levels, scales = to_int8(weight)
-        self.levels = nn.Buffer(levels)
-        self.scales = nn.Buffer(scales)
-        self.bias = None if bias is None else nn.Buffer(bias)
-        self.kernel = has_kernels(weight.device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.kernel:
-            return F.linear(x, from_int8(self.levels, self.scales), self.bias)
-        rows = x.reshape(-1, x.shape[-1])
-        return _with_bias(torch._weight_int8pack_mm(rows, self.levels, self.scales), x, self.bias)
-
-
-class Int4Linear(nn.Module):
-    """x (..., inputs) -> (..., outputs), in x's dtype, which must be that of the weight it was made from.
-
-    Two levels share a byte: in the kernel's own order where there is one, else the even inputs' in the lower half.
+    Where the processor `multiplies_bytes`, each row of x is rounded to 255 levels of its own, too. That is several
+    times faster for many rows, and in whole numbers: what a row is together with changes no bit of its product.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
+        self.bias = None if bias is None else nn.Buffer(bias)
+        levels, scales = to_int8(weight)
+        self.nbytes = levels.nbytes + scales.nbytes
+        self.packed: Tensor | None = None
+        if multiplies_bytes(weight.device):
+            self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
+            self.scales, self.zeros = scales.float(), torch.zeros(len(scales), dtype=torch.int32)
+        else:
+            self.levels, self.scales = nn.Buffer(levels), nn.Buffer(scales)
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = int8_product(x, self.levels, self.scales) if self.packed is None else self._product_of_bytes(x)
+        return product if self.bias is None else product + self.bias
+
+    def _product_of_bytes(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).float()
+        steps = vector_norm(rows, torch.inf, dim=1, keepdim=True).mul_(1 / 127)
+        levels = (rows / steps).round_().to(torch.int8)  # of a row of zeros they are anything: times a step of 0
+        product: Tensor = torch.ops.onednn.qlinear_pointwise.default(
+            levels, 1.0, 0, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return product.mul_(steps).to(x.dtype).view(*x.shape[:-1], -1)
+
+
+class Int4Linear(nn.Module):
+    """x (..., inputs) -> (..., outputs), in x's dtype.
+
+    Two levels share a byte: in the kernel's own order where there is one, else the even inputs' in the lower half. The
+    kernel multiplies bfloat16, and is a hundred times slower for anything else.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.bias = None if bias is None else nn.Buffer(bias)
         self.kernel = has_kernels(weight.device)
         levels, scales_and_zeros = to_int4(weight)
         if self.kernel:
@@ -112,58 +138,49 @@ class Int4Linear(nn.Module):
             packed = levels[:, ::2] | levels[:, 1::2] << 4
         self.packed = nn.Buffer(packed)
         self.scales_and_zeros = nn.Buffer(scales_and_zeros)
-        self.bias = None if bias is None else nn.Buffer(bias)
+        self.nbytes = packed.nbytes + scales_and_zeros.nbytes
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.kernel:
+        product: Tensor
+        if self.kernel:
+            rows = x.reshape(-1, x.shape[-1]).bfloat16()
+            product = torch.ops.aten._weight_int4pack_mm_for_cpu.default(
+                rows, self.packed, GROUP, self.scales_and_zeros
+            )
+            product = product.to(x.dtype).view(*x.shape[:-1], -1)
+        else:
             levels = torch.stack((self.packed & 15, self.packed >> 4), dim=-1).flatten(1)
-            return F.linear(x, from_int4(levels, self.scales_and_zeros), self.bias)
-        rows = x.reshape(-1, x.shape[-1])
-        product = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, GROUP, self.scales_and_zeros)
-        return _with_bias(product, x, self.bias)
+            product = F.linear(x, from_int4(levels, self.scales_and_zeros).to(x.dtype))
+        return product if self.bias is None else product + self.bias
 
 
-class Int8Embedding(nn.Module):
-    """Rows of an int8 matrix by their number: ids (...) -> (..., width), of the scales' dtype."""
-
-    def __init__(self, matrix: Int8Linear) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.matrix.levels[ids].to(self.matrix.scales.dtype) * self.matrix.scales[ids][..., None]
+def int4_where_it_fits(weight: Tensor, bias: Tensor | None = None) -> Int4Linear | Int8Linear:
+    """An Int4Linear, or an Int8Linear where groups do not divide the inputs or the kernel's blocks the outputs."""
+    fits = weight.size(1) % GROUP == 0 and weight.size(0) % INT4_OUTPUTS == 0
+    return Int4Linear(weight, bias) if fits else Int8Linear(weight, bias)
 
 
-class Int8Tied(LanguageModel):
-    """A Transformer whose embedding, which is its output layer too, is one int8 matrix."""
+class Int8Tied:
+    """An embedding, (vocab_size, width): the rows of ids, (..., width), and as `output` the product with all of it."""
 
-    def __init__(self, transformer: Transformer) -> None:
-        super().__init__(transformer.config)
-        self.output = Int8Linear(transformer.model.embed_tokens.weight.detach())
-        self.transformer = transformer
-        transformer.model.embed_tokens = Int8Embedding(self.output)  # type: ignore[assignment]
+    def __init__(self, weight: Tensor) -> None:
+        self.levels, self.scales = to_int8(weight)
+        self.nbytes = self.levels.nbytes + self.scales.nbytes
 
-    def hidden(
-        self,
-        ids: Tensor,
-        *,
-        positions: Tensor | None = None,
-        segments: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        return self.transformer.hidden(ids, positions=positions, segments=segments, cache=cache)
+    def __call__(self, ids: Tensor) -> Tensor:
+        return self.levels[ids].float() * self.scales[ids].float()[..., None]
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        scores: Tensor = self.output(hidden)
-        return scores.float()
-
-    def _norm_weight(self) -> Tensor:
-        return self.transformer._norm_weight()
+    def output(self, x: Tensor) -> Tensor:
+        """x (..., width) -> (..., vocab_size), in x's dtype."""
+        return int8_product(x, self.levels, self.scales)
 
 
-def _with_bias(rows: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    product = rows.view(*x.shape[:-1], rows.shape[-1])
-    return product if bias is None else product + bias
+def int8_product(x: Tensor, levels: Tensor, scales: Tensor) -> Tensor:
+    """x (..., inputs) -> (..., outputs), in x's dtype; torch's own kernel multiplies bfloat16."""
+    if not has_kernels(x.device):
+        return F.linear(x, from_int8(levels, scales).to(x.dtype))
+    rows = x.reshape(-1, x.shape[-1]).bfloat16()
+    return torch._weight_int8pack_mm(rows, levels, scales).to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def _not_zero(scales: Tensor) -> Tensor:

@@ -36,22 +36,26 @@ def next_token(
     generator: on the CPU; one number is taken from it per token, so a story depends on its own seed alone.
     Raises ModelError when no logit is a finite number.
     """
-    logits = logits.cpu().double()  # some devices have no float64
+    logits = logits.cpu().to(torch.float64, copy=True)  # some devices have no float64
     ending = 0.0 if end is None else float(logits.softmax(-1)[end])
-    if recent:
+    if recent and sampling.repeat_penalty != 1:
         logits = penalise_repeats(logits, torch.tensor(recent[-REPEAT_WINDOW:]), sampling.repeat_penalty)
-    best = int(logits.argmax())
-    if not math.isfinite(logits[best]):
+    best = float(logits.amax())
+    if not math.isfinite(best):
         raise ModelError(
             "the model's output is not a number; load it with --dtype float32, or train it anew if that is no help"
         )
     if sampling.temperature == 0:
-        return best
-    if end is None or ending == 1.0:
-        return draw(probabilities(logits, sampling), generator)
-    others = torch.arange(len(logits)) != end
-    weights = probabilities(logits.masked_fill(~others, -math.inf), sampling) * (1.0 - ending)
-    return draw(weights.masked_fill(~others, ending), generator)
+        return int(logits.argmax())
+    if end is not None and ending < 1.0:
+        logits[end] = -math.inf
+        best = float(logits.amax())
+    ids = within_reach(logits, best, sampling)
+    weights = probabilities(logits[ids], sampling)
+    if 0.0 < ending < 1.0:
+        ids = torch.cat((ids, torch.tensor([end])))
+        weights = torch.cat((weights * (1.0 - ending), torch.tensor([ending], dtype=weights.dtype)))
+    return int(ids[draw(weights, generator)])
 
 
 def penalise_repeats(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
@@ -62,6 +66,19 @@ def penalise_repeats(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
     """
     scores = logits.gather(-1, recent)
     return logits.scatter(-1, recent, torch.where(scores > 0, scores / penalty, scores * penalty))
+
+
+def within_reach(logits: Tensor, best: float, sampling: Sampling) -> Tensor:
+    """The ids, in order, of all tokens that the filters can leave, and perhaps of a few more; logits: (vocabulary,).
+
+    Where min-p drops what lies far below the best logit, the others have a handful to look at, not the vocabulary. Not
+    so with top-p, which comes first and counts all of them.
+    """
+    least = -math.inf
+    if sampling.min_p > 0 and sampling.top_p == 1:
+        rounding = 1e-9 * (abs(best) + sampling.temperature)
+        least = best + sampling.temperature * math.log(sampling.min_p) - rounding
+    return (logits > least).nonzero().squeeze(-1)
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:

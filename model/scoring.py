@@ -23,13 +23,14 @@ from model.errors import ConfigError
 from model.evaluate import evaluate
 from model.hardware import pick_dtype
 from model.language_model import LanguageModel
-from model.loading import find_stage, load
+from model.loading import find_stage, load, load_stage
 from model.prompt_ranking import OTHERS, Ranking, rank_prompts, word_perplexity
 from model.tensors import MICRO_BATCH_TOKENS
 
 EXAMPLES = """\
   python -m model.evaluate runs/story/pretrain --texts held_out_books/
   python -m model.evaluate runs/story/finetune --pairs writingPrompts/ --json
+  python -m model.evaluate runs/story/finetune --pairs writingPrompts/ --quantize int4   what few bits cost
   python -m model.evaluate runs/story/pretrain --pairs writingPrompts/     the prompt as plain text before the story
 """
 
@@ -62,6 +63,7 @@ def parser() -> CommandParser:
     parser.add_argument("--pairs", type=Path, metavar="PATH", help="pairs; the held-out split of them is scored")
     parser.add_argument("--device", metavar="NAME", help="cuda, mps or cpu (default: the best one here)")
     parser.add_argument("--dtype", metavar="NAME", help="of matrix products (default: the fastest sound one here)")
+    parser.add_argument("--quantize", metavar="KIND", help="hold the weights in int8 or int4, as LLM-Generate.py can")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     return parser
 
@@ -74,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Score what the arguments name and print the figures. Raises a UserError for what the user can put right."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    figures = score_folder(args.folder, args.texts, args.pairs, device=args.device, dtype=args.dtype)
+    figures = score_folder(
+        args.folder, args.texts, args.pairs, device=args.device, dtype=args.dtype, quantize=args.quantize
+    )
     if args.json:
         show(json.dumps(asdict(figures)) + "\n")
         return
@@ -99,11 +103,18 @@ def score_folder(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    quantize: str | None = None,
 ) -> Figures:
-    """Score the model of a folder on texts or on pairs. Raises a UserError that names what is wrong."""
+    """Score the model of a folder on texts or on pairs. Raises a UserError that names what is wrong.
+
+    dtype: of matrix products; those with weights of few bits (quantize) are what they are.
+    """
     if (texts is None) == (pairs is None):
         raise ConfigError("pass --texts or --pairs, one of them: what to score the model on")
-    model, tok = load(folder, device, "float32")
+    if quantize is None:
+        model, tok = load_stage(folder, device, "float32")
+    else:
+        model, tok = load(folder, device, "float32", quantize)
     name, examples = what_to_score(model, texts, pairs)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # Windows keeps what is memory-mapped
         files = write_token_files(examples(), tok, Path(scratch), "scored", source="", splits=["valid"])

@@ -92,7 +92,7 @@ class Transformer(LanguageModel):
         for block in self.model.layers:
             x = block(x, rotary, mask, cache)
         if cache is not None:
-            cache.advance(ids.size(1))
+            cache.advance()
         normed: Tensor = self.model.norm(x)
         return normed
 

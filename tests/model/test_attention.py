@@ -74,7 +74,8 @@ def test_attention_is_its_definition(seed, batch, kv_heads, shared_by, time, rea
     keys, values = torch.randn(2, batch, kv_heads, read + time, 4)
     segments = torch.randint(0, 3, (batch, time)) if in_segments else None
     cache = Cache(1, batch, kv_heads, 10, 4)
-    cache.advance(read)
+    cache.lengths = [read] * batch
+    cache.begin(time)
     mask = visible(torch.zeros(batch, time, dtype=torch.long), segments, None if in_segments else cache)
     expected = plain_attention(queries, keys, values, may_see(time, read, segments, batch), scale or 4**-0.5)
     torch.testing.assert_close(attend(queries, keys, values, mask, scale), expected, atol=1e-5, rtol=1e-5)
@@ -138,14 +139,17 @@ def test_joining_undoes_splitting_and_a_head_is_a_stretch_of_channels():
 def test_a_cache_returns_all_it_was_given_in_order_and_forgets_on_reset():
     cache, given_keys = Cache(2, 1, 1, 5, 2), torch.randn(1, 1, 5, 2)
     for start, stop in ((0, 2), (2, 3), (3, 5)):
+        cache.begin(stop - start)
         for layer in range(2):
-            keys, values = cache.extend(layer, given_keys[:, :, start:stop] + layer, -given_keys[:, :, start:stop])
+            new = given_keys[:, :, start:stop]
+            keys, values = cache.extend(layer, torch.cat((new + layer, -new), dim=1))
             assert torch.equal(keys, given_keys[:, :, :stop] + layer)
             assert torch.equal(values, -given_keys[:, :, :stop])
-        cache.advance(stop - start)
+        cache.advance()
     cache.reset()
     assert cache.length == 0
-    assert cache.extend(0, given_keys[:, :, :1], given_keys[:, :, :1])[0].size(2) == 1
+    cache.begin(1)
+    assert cache.extend(0, torch.cat((given_keys[:, :, :1],) * 2, dim=1))[0].size(2) == 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -159,28 +163,31 @@ def test_rows_of_a_cache_attend_as_if_alone_whatever_their_lengths(seed, lengths
     torch.manual_seed(seed)
     cache, alone = Cache(1, len(lengths), 2, 10, 4), [Cache(1, 1, 2, 10, 4) for _ in lengths]
     for row, length in enumerate(lengths):
-        read, one = torch.randn(2, 1, 2, length, 4), cache.row(row)
+        read, one = torch.randn(1, 4, length, 4), cache.row(row)
         for mine in (one, alone[row]):
-            mine.extend(0, *read)
-            mine.advance(length)
+            mine.begin(length)
+            mine.extend(0, read)
+            mine.advance()
         cache.lengths[row] = one.length
     if dropped is not None and dropped < len(lengths) > 1:
         cache.drop(dropped)
         alone[dropped] = alone[-1]
         del alone[-1]
     assert cache.lengths == [one.length for one in alone]
-    new, ids = torch.randn(3, len(alone), 2, time, 4), torch.zeros(len(alone), time, dtype=torch.long)
-    together = attend(new[0].repeat(1, 2, 1, 1), *cache.extend(0, *new[1:]), visible(ids, None, cache))
+    queries, new = torch.randn(2, len(alone), 4, time, 4)
+    ids = torch.zeros(len(alone), time, dtype=torch.long)
+    places = positions_of(ids, None, cache, 10)
+    together = attend(queries, *cache.extend(0, new), visible(ids, None, cache))
     for row, one in enumerate(alone):
-        queries, keys, values = new[:, row : row + 1]
-        expected = attend(queries.repeat(1, 2, 1, 1), *one.extend(0, keys, values), visible(ids[:1], None, one))
+        assert torch.equal(places[row : row + 1], positions_of(ids[:1], None, one, 10))
+        mask = visible(ids[:1], None, one)
+        expected = attend(queries[row : row + 1], *one.extend(0, new[row : row + 1]), mask)
         torch.testing.assert_close(together[row : row + 1], expected)
-    assert positions_of(ids, None, cache, 10).tolist() == [list(range(one.length, one.length + time)) for one in alone]
 
 
 def test_positions_count_on_from_what_the_cache_has_read():
     ids, cache = torch.zeros(2, 3, dtype=torch.long), Cache(1, 2, 1, 8, 2)
-    cache.advance(4)
+    cache.lengths = [4] * len(cache.lengths)
     assert positions_of(ids, None, None, 8).tolist() == [[0, 1, 2]]
     assert positions_of(ids, None, cache, 8).tolist() == [[4, 5, 6]] * 2
     assert positions_of(ids, ids, None, 8) is ids
@@ -189,7 +196,7 @@ def test_positions_count_on_from_what_the_cache_has_read():
 @pytest.mark.parametrize(("room", "context"), [(6, 8), (8, 6)])
 def test_more_tokens_than_there_is_room_for_are_refused(room, context):
     cache = Cache(1, 1, 1, room, 2)
-    cache.advance(4)
+    cache.lengths = [4] * len(cache.lengths)
     positions_of(torch.zeros(1, 2), None, cache, context)
     with pytest.raises(ModelError, match="7 tokens do not fit in a context of 6"):
         positions_of(torch.zeros(1, 3), None, cache, context)

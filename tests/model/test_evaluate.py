@@ -279,6 +279,17 @@ def test_the_command_scores_all_of_the_texts_it_is_given(
     assert "2 documents" in out
 
 
+def test_the_command_scores_weights_of_few_bits_as_they_are(
+    run: Path, pairs_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = []
+    for few_bits in ([], ["--quantize", "int8"], ["--quantize", "int4"]):
+        assert main([str(run), "--pairs", str(pairs_folder), "--json", *ON_CPU, *few_bits]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["bits_per_byte"])
+    assert scores[0] not in scores[1:]
+    assert scores == pytest.approx([scores[0]] * 3, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -290,6 +301,7 @@ def test_the_command_scores_all_of_the_texts_it_is_given(
         (["{run}", "--texts", "{pairs}/nowhere"], "nowhere"),
         (["{run}", "--pairs", "{pairs}", "--device", "abacus"], "no device 'abacus'"),
         (["{run}", "--pairs", "{pairs}", "--dtype", "float7"], "no number format 'float7'"),
+        (["{run}", "--pairs", "{pairs}", "--quantize", "int5"], "there is no quantization 'int5'"),
         (["--pairs", "{pairs}"], "DIR"),
     ],
 )

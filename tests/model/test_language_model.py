@@ -111,7 +111,7 @@ def test_logits_are_float32_in_any_dtype_and_the_cache_has_that_of_the_model(per
         model = perturbed(config).to(torch.bfloat16)
         cache = model.new_cache(1)
         logits = model(random_ids(0, 1, 5), cache=cache)
-        assert (logits.dtype, cache.keys.dtype) == (torch.float32, torch.bfloat16)
+        assert (logits.dtype, cache.kept.dtype) == (torch.float32, torch.bfloat16)
         assert logits.isfinite().all()
 
 

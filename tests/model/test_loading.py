@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
+import model.loading
 from bpe import Tokenizer
 from data.layout import SPECIAL_TOKENS
 from model import load
 from model.build import build
-from model.config import ModelConfig
+from model.classic import Classic
+from model.config import ModelConfig, preset
 from model.errors import ModelError
 from model.folder import save_folder
-from model.loading import default_run, find_stage
-from model.quantize import Int4Linear
+from model.fused import FusedTransformer
+from model.loading import default_run, find_stage, load_stage
+from model.products import fastest
+from model.quantize import Int4Linear, Int8Linear
 
 ROOT = Path(__file__).resolve().parents[2]
 TOK = Tokenizer.train(["the man swam to the ship; the ship sank"] * 2, vocab_size=262, special_tokens=SPECIAL_TOKENS)
@@ -50,25 +54,43 @@ def test_what_is_loaded_is_what_was_saved_ready_to_write(tmp_path):
     torch.manual_seed(0)
     saved = build(ModelConfig(vocab_size=TOK.vocab_size, **SHAPE))
     save_folder(tmp_path / "finetune", saved.state_dict(), saved.config, TOK, stage="finetune")
-    model, tok = load(tmp_path / "finetune", device="cpu")
+    loaded, tok = load(tmp_path / "finetune", device="cpu")
     assert tok == TOK
-    assert not model.training
+    assert not loaded.training
     ids = torch.tensor([TOK.encode("the man")])
-    torch.testing.assert_close(model(ids), saved(ids))
+    torch.testing.assert_close(loaded(ids), saved(ids), atol=1e-3, rtol=0)  # float16 weights
+    exact, _ = load(tmp_path / "finetune", "cpu", "float32")
+    torch.testing.assert_close(exact(ids), saved(ids))
 
 
-def test_the_cpu_computes_in_float32_unless_told_otherwise(tmp_path):
+@pytest.mark.parametrize("fbgemm", [True, False])
+def test_weights_have_the_format_asked_for_or_the_fastest_here(tmp_path, fbgemm, monkeypatch):
+    """On the CPU; the definition, which is for scoring, is float32 there unless told otherwise."""
+    monkeypatch.setattr(model.loading, "has_fbgemm", lambda: fbgemm)
     save_stage(tmp_path / "finetune")
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, None: torch.float32}
-    for name, dtype in dtypes.items():
-        assert {parameter.dtype for parameter in load(tmp_path, "cpu", name)[0].parameters()} == {dtype}
+    fastest_here = torch.float16 if fbgemm else torch.float32
+    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    for name, dtype in (formats | {None: fastest_here}).items():
+        assert load(tmp_path, "cpu", name)[0].embedding.weight.dtype == dtype
+    for name, dtype in (formats | {None: torch.float32}).items():
+        assert {parameter.dtype for parameter in load_stage(tmp_path, "cpu", name)[0].parameters()} == {dtype}
 
 
-def test_a_quantized_model_knows_its_stage(tmp_path):
+@pytest.mark.parametrize("quantize", [None, "int8", "int4"])
+def test_on_the_cpu_a_transformer_comes_laid_out_for_writing(tmp_path, quantize):
     save_stage(tmp_path / "pretrain")
-    model, _ = load(tmp_path, "cpu", quantize="int4")
-    assert model.stage == "pretrain"
-    assert any(isinstance(module, Int4Linear) for module in model.modules())
+    laid_out, _ = load(tmp_path, "cpu", quantize=quantize)
+    assert laid_out.stage == "pretrain"
+    assert isinstance(laid_out, FusedTransformer)
+    products = {None: type(fastest(torch.ones(1, 1), torch.float16)), "int8": Int8Linear, "int4": Int4Linear}
+    assert {type(product) for block in laid_out.blocks for product in block.products} == {products[quantize]}
+
+
+def test_a_classic_model_is_its_own_layout(tmp_path):
+    classic = build(preset("classic", layers=1, width=64, heads=1, hidden=64, context=16, vocab_size=TOK.vocab_size))
+    save_folder(tmp_path / "finetune", classic.state_dict(), classic.config, TOK, stage="finetune")
+    assert isinstance(load(tmp_path, "cpu")[0], Classic)
+    assert any(isinstance(module, Int4Linear) for module in load(tmp_path, "cpu", quantize="int4")[0].modules())
 
 
 def test_the_default_run_is_story_else_the_one_saved_last(tmp_path):
@@ -96,3 +118,18 @@ def test_load_and_generate_are_the_packages_own_and_cost_nothing_before_they_are
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow  # it starts an interpreter and torch
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_loading_brings_no_library_that_is_not_needed(tmp_path, quantize):
+    """torch would import sympy, and with it a second passes, to draw numbers for a model without any."""
+    save_stage(tmp_path / "finetune")
+    script = f"""
+import sys
+from model import load
+load({str(tmp_path)!r}, "cpu", quantize={quantize!r})
+print(*(name for name in ("sympy", "torch._dynamo", "transformers", "matplotlib") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

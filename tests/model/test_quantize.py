@@ -1,5 +1,10 @@
 """Laws of few bits: how far a weight may move, that the kernels compute the definition, what it weighs."""
 
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,15 +14,15 @@ from torch import Tensor, nn
 
 import model.quantize
 from model.build import LanguageModel, build
-from model.config import ModelConfig, preset
+from model.config import PRESETS, ModelConfig, preset
 from model.context import CachedContext, RecomputedContext
 from model.errors import ConfigError
 from model.quantize import GROUP, Int4Linear, Int8Linear, from_int4, from_int8, quantize, to_int4, to_int8
 
+ROOT = Path(__file__).parents[2]
 LAYERS = {"int8": Int8Linear, "int4": Int4Linear}
 ROUNDED = {"int8": lambda weight: from_int8(*to_int8(weight)), "int4": lambda weight: from_int4(*to_int4(weight))}
-# a product in 16 bits rounds its result, and its terms where the weights are made whole first
-TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 def random_weight(outputs: int, inputs: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -34,8 +39,22 @@ def random_model(kind: str = "qwen3") -> LanguageModel:
     return built.eval()
 
 
-def num_bytes(module: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in [*module.parameters(), *module.buffers()])
+def rounded_inputs(x: Tensor) -> Tensor:
+    """The definition of what a product of bytes makes of x: each row in steps of its own."""
+    step = x.abs().amax(-1, keepdim=True) / 127
+    return (x / step).round() * step
+
+
+@pytest.fixture(params=["bytes", "torch", "none"])
+def kernels(request, monkeypatch) -> str:
+    """Which products the machine carries."""
+    if request.param == "bytes" and not model.quantize.multiplies_bytes(torch.device("cpu")):
+        pytest.skip("this processor does not multiply bytes")
+    if request.param != "bytes":
+        monkeypatch.setattr(model.quantize, "multiplies_bytes", lambda _: False)
+    if request.param == "none":
+        monkeypatch.setattr(model.quantize, "has_kernels", lambda _: False)
+    return request.param
 
 
 @settings(max_examples=25, deadline=None)
@@ -48,7 +67,7 @@ def num_bytes(module: nn.Module) -> int:
 def test_int8_moves_a_weight_by_at_most_half_a_level(outputs, inputs, scale, seed):
     weight = random_weight(outputs, inputs, seed=seed) * scale
     level = weight.abs().amax(1, keepdim=True) / 127
-    assert ((ROUNDED["int8"](weight) - weight).abs() <= level * 0.5001).all()
+    assert ((ROUNDED["int8"](weight) - weight).abs() <= level * (0.5 + 2**-9)).all()  # levels are bfloat16
 
 
 @settings(max_examples=25, deadline=None)
@@ -62,39 +81,52 @@ def test_int4_moves_a_weight_by_at_most_half_a_level_of_its_group(outputs, group
     weight = random_weight(outputs, groups * GROUP, seed=seed) * scale
     grouped = weight.reshape(outputs, groups, GROUP)
     level = (grouped.amax(-1) - grouped.amin(-1)).repeat_interleave(GROUP, 1) / 15
-    assert ((ROUNDED["int4"](weight) - weight).abs() <= level * 0.5001).all()
+    zero = grouped.abs().amax(-1).repeat_interleave(GROUP, 1) * 2**-8  # it is bfloat16, and so are levels
+    assert ((ROUNDED["int4"](weight) - weight).abs() <= level * 0.5 + zero).all()
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
-def test_weights_that_are_all_alike_are_kept(kind, dtype):
+def test_weights_that_are_all_alike_are_kept(kind):
     for value in (0.0, 0.5, -0.01):
-        weight = torch.full((16, GROUP), value, dtype=dtype)
+        weight = torch.full((16, GROUP), value)
         torch.testing.assert_close(ROUNDED[kind](weight), weight, atol=1e-5, rtol=1e-2)
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
-@pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 7), (3, 40), ()])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 7), (3, 40), (1,), ()])
 @pytest.mark.parametrize("biased", [True, False])
-def test_a_product_is_that_of_the_rounded_weights_with_or_without_a_kernel(
-    kind, dtype, kernels, shape, biased, monkeypatch
-):
-    if not kernels:
-        monkeypatch.setattr(model.quantize, "has_kernels", lambda _: False)
+def test_a_product_is_that_of_the_rounded_weights_whatever_multiplies(kind, dtype, kernels, shape, biased):
     weight, bias = random_weight(48, 3 * GROUP, dtype), random_weight(1, 48, dtype)[0] if biased else None
     x = random_weight(max(1, torch.Size(shape).numel()), 3 * GROUP, dtype, seed=1).reshape(*shape, 3 * GROUP)
-    product = LAYERS[kind](weight, bias)(x)
-    expected = F.linear(x.float(), ROUNDED[kind](weight).float(), None if bias is None else bias.float())
-    assert product.dtype == dtype
-    assert product.shape == expected.shape
-    torch.testing.assert_close(product.float(), expected, atol=TOLERANCE[dtype] * expected.abs().max().item(), rtol=0)
+    layer = LAYERS[kind](weight, bias)
+    product = layer(x)
+    inputs, tolerance = x.float(), 1e-5
+    if kind == "int8" and kernels == "bytes":
+        inputs = rounded_inputs(inputs)
+    elif kernels != "none":
+        inputs, tolerance = inputs.bfloat16().float(), 2**-8  # as the product is
+    if dtype != torch.float32:
+        tolerance = 3e-2 if dtype == torch.bfloat16 else 4e-3  # of the product, and of terms where weights become whole
+    expected = F.linear(inputs, ROUNDED[kind](weight), None if bias is None else bias.float())
+    assert (product.dtype, product.shape) == (dtype, expected.shape)
+    torch.testing.assert_close(product.float(), expected, atol=tolerance * expected.abs().max().item(), rtol=0)
+    assert layer.nbytes <= weight.numel() * (1.02 if kind == "int8" else 0.57)
+
+
+def test_what_a_row_is_together_with_changes_no_bit_of_its_int8_product():
+    layer, x = Int8Linear(random_weight(48, 3 * GROUP)), random_weight(9, 3 * GROUP, seed=1)
+    x[3], x[5] = 0, 1000 * x[5]
+    if layer.packed is None:
+        pytest.skip("this processor does not multiply bytes")
+    together = layer(x)
+    assert all(torch.equal(layer(row[None])[0], product) for row, product in zip(x, together, strict=True))
+    assert not together[3].any()
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "classic"])
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_a_quantized_model_is_the_model_with_rounded_weights(architecture, kind):
+def test_a_quantized_model_is_the_model_with_rounded_weights(architecture, kind, kernels):
     expected, few_bits = random_model(architecture), quantize(random_model(architecture), kind)
     with torch.no_grad():
         for module in expected.modules():
@@ -106,11 +138,12 @@ def test_a_quantized_model_is_the_model_with_rounded_weights(architecture, kind)
             tied.copy_(ROUNDED["int8"](tied))
     ids = torch.randint(211, (2, 20), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        torch.testing.assert_close(few_bits(ids), expected(ids), atol=1e-4, rtol=0)
+        error = few_bits(ids) - expected(ids)
+        assert error.std() <= (1e-5 if kernels == "none" else 0.01 * expected(ids).std())
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_a_quantized_model_says_nearly_what_it_said(kind):
+def test_a_quantized_model_says_nearly_what_it_said(kind, kernels):
     ids = torch.randint(211, (2, 30), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         exact, rounded = random_model()(ids), quantize(random_model(), kind)(ids)
@@ -119,7 +152,8 @@ def test_a_quantized_model_says_nearly_what_it_said(kind):
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_a_quantized_model_writes_the_same_with_a_cache_and_without(kind):
+@pytest.mark.parametrize("kernels", ["none"], indirect=True)  # the others round what a row is together with
+def test_a_quantized_model_writes_the_same_with_a_cache_and_without(kind, kernels):
     few_bits = quantize(random_model(), kind)
     tokens = torch.randint(211, (80,), generator=torch.Generator().manual_seed(0)).tolist()
     cached, recomputed = (reading(few_bits, [5], len(tokens)) for reading in (CachedContext, RecomputedContext))
@@ -129,11 +163,46 @@ def test_a_quantized_model_writes_the_same_with_a_cache_and_without(kind):
         )
 
 
+SHARES = [(name, "int8", 0.52) for name in PRESETS if name != "classic"] + [
+    (name, "int4", 0.32) for name in ("story", "large")
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "share"), SHARES)  # the vocabulary, int8 always, is much of the small ones
+def test_few_bits_take_their_share_of_bfloat16s_bytes(name, kind, share):
+    sizes = replace(PRESETS[name], layers=2, vocab_size=PRESETS[name].vocab_size * 2 // PRESETS[name].layers)
+    assert quantize(build(sizes), kind).weight_bytes <= share * 2 * sizes.num_parameters
+
+
+@pytest.mark.slow  # it measures the memory of a process of its own
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 @pytest.mark.parametrize(("kind", "share"), [("int8", 0.52), ("int4", 0.32)])
 def test_few_bits_take_their_share_of_bfloat16s_memory(kind, share):
-    story = preset("story", layers=2, vocab_size=2_048)  # two layers and their part of the vocabulary
-    whole = num_bytes(build(story).bfloat16())
-    assert num_bytes(quantize(build(story).bfloat16(), kind)) <= share * whole
+    """As the system counts it: kernels keep weights where torch does not."""
+    script = f"""
+import ctypes, gc, re, torch
+from pathlib import Path
+from model.build import build
+from model.config import preset
+from model.quantize import quantize
+
+def resident():
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # give back what is free
+    return 1024 * int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])  # no program text
+
+def read(model):
+    with torch.inference_mode():
+        model(torch.zeros(1, 9, dtype=torch.long))
+
+read(quantize(build(preset("story", layers=1, vocab_size=64)), "{kind}"))  # what the kernels take once
+before = resident()
+model = quantize(build(preset("story")), "{kind}")
+read(model)
+print((resident() - before) / (2 * model.num_parameters))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) <= share + 0.02  # the tables of angles, and the like
 
 
 def test_another_kind_is_refused():

@@ -1,6 +1,7 @@
 """Laws of choosing the next token: every filter against its definition, the draw against its probabilities."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from model.sampling import (
     penalise_repeats,
     probabilities,
     probabilities_by_definition,
+    within_reach,
 )
 from model.story_settings import Sampling
 
@@ -51,6 +53,23 @@ def test_the_filters_leave_what_their_definition_leaves(logits: list[float], sam
     slow = probabilities_by_definition(logits, recent, sampling)
     assert set(fast.nonzero().squeeze(-1).tolist()) == set(slow)
     assert all(math.isclose(fast[token], probability, rel_tol=1e-9) for token, probability in slow.items())
+
+
+@settings(max_examples=300)
+@given(
+    logits=logit_rows,
+    sampling=samplings,
+    top_p=st.sampled_from([1.0, 1.0, 0.9]),
+    scale=st.sampled_from([1.0, 1.0, 1.0, 1e-3, 1e6]),
+)
+def test_what_is_within_reach_is_all_that_the_filters_leave(logits, sampling, top_p, scale):
+    sampling = replace(sampling, top_p=top_p)
+    scores = torch.tensor([*logits, -math.inf], dtype=torch.float64) * scale
+    ids = within_reach(scores, float(scores.max()), sampling)
+    expected = probabilities(scores, sampling)
+    torch.testing.assert_close(torch.zeros_like(scores).scatter(0, ids, probabilities(scores[ids], sampling)), expected)
+    if sampling.min_p == top_p == 1:
+        assert len(ids) == (expected > 0).sum()
 
 
 @given(logits=logit_rows, sampling=samplings)
@@ -132,11 +151,12 @@ def test_tokens_come_as_often_as_they_are_likely():
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.3, top_k=1), Sampling(top_p=0.1)])
-def test_the_end_comes_as_often_as_the_model_says_whatever_the_filters(sampling: Sampling):
-    logits = torch.tensor([4.0, 3.0, 1.0, 0.5])
+@pytest.mark.parametrize("logit", [0.5, 3.5])  # 2 %, where every one of these settings would filter it out, and 30 %
+def test_the_end_comes_as_often_as_the_model_says_whatever_the_filters(sampling: Sampling, logit: float):
+    logits = torch.tensor([4.0, 3.0, 1.0, logit])
     generator, n = seeded(2), 5_000
     ended = sum(next_token(logits, [3], sampling, generator, end=3) == 3 for _ in range(n))
-    expected = float(logits.softmax(-1)[3]) * n  # 2 %: every one of these settings would filter it out
+    expected = float(logits.softmax(-1)[3]) * n
     assert abs(ended - expected) < 3.3 * expected**0.5
     others = {next_token(logits, [], sampling, generator, end=3) for _ in range(500)} - {3}
     assert others <= probabilities_by_definition(logits[:3].tolist(), [], sampling).keys()

@@ -1,0 +1,163 @@
+"""The transformer laid out for writing: the same numbers from fewer calls, each weight read once and in order.
+
+In: a Transformer, and what becomes of a matrix of weights.  Out: a model that says the same, to rounding.
+
+To write a token costs one pass over all weights, so memory sets the speed, as long as little is done besides. Here
+queries, keys and values come from one product, and so do a gate and what it gates; the heads of all three go through
+norm and rotation together, with ones that leave values as they are; a norm takes four calls instead of ten. What flows
+between the products is float32, whatever the weights are.
+model/transformer.py is the definition; it is what trains, and the tests hold this to it.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from model.attention import Cache, RMSNorm, attend, join_heads, positions_of, rotary_tables, visible
+from model.language_model import LanguageModel
+from model.transformer import Block, Transformer
+
+
+class Product(Protocol):
+    """What is left of a matrix of weights, (outputs, inputs)."""
+
+    nbytes: int  # of weights that a product reads
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs), both float32."""
+
+
+class Tied(Protocol):
+    """What is left of an embedding, (vocab_size, width)."""
+
+    nbytes: int
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """The rows of ids, (..., width), float32."""
+
+    def output(self, x: Tensor) -> Tensor:
+        """The product with all of it: (..., width) -> (..., vocab_size), both float32."""
+
+
+class FusedTransformer(LanguageModel):
+    """What a Transformer says. linear, tied: lay out its matrices and its embedding, (vocab_size, width)."""
+
+    def __init__(
+        self, transformer: Transformer, linear: Callable[[Tensor], Product], tied: Callable[[Tensor], Tied]
+    ) -> None:
+        super().__init__(transformer.config)
+        self.stage = transformer.stage
+        config, decoder = transformer.config, transformer.model
+        with torch.no_grad():
+            with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # kernels lay out on one core
+                self.blocks: list[FusedBlock] = list(
+                    threads.map(lambda block: FusedBlock(cast(Block, block), linear), decoder.layers)
+                )
+            self.embedding: Tied = tied(decoder.embed_tokens.weight)
+            self.norm: FusedNorm = FusedNorm(decoder.norm)
+        places = torch.arange(config.context, device=transformer.device)
+        cos, sin = (table[0, 0, :, None] for table in rotary_tables(places[None], config.head_size, config.rope_theta))
+        self.cos, self.sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)  # (context, 1, head_size)
+        self.turned = self.blocks[0].head_norm.normed  # queries and keys are turned, values are not
+        self.eval()
+
+    def hidden(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        places = positions_of(ids, positions, cache, self.config.context)
+        cos, sin = torch.where(self.turned > 0, self.cos[places], 1.0), self.sin[places] * self.turned
+        mask = visible(ids, segments, cache)
+        x = self.embedding(ids)
+        for block in self.blocks:
+            x = block(x, cos, sin, mask, cache)
+        if cache is not None:
+            cache.advance()
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.embedding.output(hidden)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of matrices that are read for every token."""
+        products = [product.nbytes for block in self.blocks for product in block.products]
+        return sum(products) + self.embedding.nbytes
+
+    def _norm_weight(self) -> Tensor:
+        weight: Tensor = self.norm.weight
+        return weight
+
+
+class FusedBlock:
+    """A Block of model/transformer.py."""
+
+    @torch.no_grad()  # each thread has its own switch
+    def __init__(self, block: Block, linear: Callable[[Tensor], Product]) -> None:
+        attention, mlp = block.self_attn, block.mlp
+        projections = attention.q_proj, attention.k_proj, attention.v_proj
+        self.layer, self.head_size = attention.layer, attention.head_size
+        self.heads, self.kv_heads, _ = (projection.out_features // self.head_size for projection in projections)
+        self.queries_keys_values = linear(torch.cat([projection.weight for projection in projections]))
+        self.out = linear(attention.o_proj.weight)
+        self.gate_up = linear(torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)))
+        self.down = linear(mlp.down_proj.weight)
+        self.products: list[Product] = [self.queries_keys_values, self.out, self.gate_up, self.down]
+        self.input_norm = FusedNorm(block.input_layernorm)
+        self.feed_forward_norm = FusedNorm(block.post_attention_layernorm)
+        self.head_norm = FusedHeadNorm(attention.q_norm, self.heads, attention.k_norm, self.kv_heads)
+
+    def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
+        """x: (batch, time, width), returned in that shape. cos, sin: (batch, time, heads of all three, head_size)."""
+        heads = self.queries_keys_values(self.input_norm(x))
+        heads = heads.view(*x.shape[:2], -1, self.head_size)
+        heads = rotate(self.head_norm(heads), cos, sin).transpose(1, 2)
+        queries, keys_values = heads[:, : self.heads], heads[:, self.heads :]
+        if cache is not None:
+            keys, values = cache.extend(self.layer, keys_values)
+        else:
+            keys, values = keys_values.chunk(2, dim=1)
+        x = x + self.out(join_heads(attend(queries, keys, values, mask)))
+        gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate).mul_(up))
+
+
+class FusedNorm:
+    """RMSNorm by way of the length: x / sqrt(|x|^2 / size + eps) is x sqrt(size) / hypot(|x|, sqrt(size eps))."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        size = norm.weight.numel()
+        self.weight = norm.weight.float() * size**0.5
+        self.least = torch.tensor((size * norm.eps) ** 0.5, device=norm.weight.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x / torch.hypot(vector_norm(x, dim=-1, keepdim=True), self.least)).mul_(self.weight)
+
+
+class FusedHeadNorm:
+    """The norms of queries and of keys, of each head by itself; behind them values, which stay as they are."""
+
+    def __init__(self, queries: RMSNorm, heads: int, keys: RMSNorm, kv_heads: int) -> None:
+        norms = [FusedNorm(queries)] * heads + [FusedNorm(keys)] * kv_heads
+        least = torch.stack([norm.least for norm in norms])
+        self.weight = F.pad(torch.stack([norm.weight for norm in norms]), (0, 0, 0, kv_heads), value=1.0)
+        self.least = F.pad(least, (0, kv_heads), value=1.0)[:, None]  # divides by hypot(0, 1)
+        self.normed = F.pad(torch.ones_like(least), (0, kv_heads))[:, None]
+
+    def __call__(self, heads: Tensor) -> Tensor:
+        length = vector_norm(heads, dim=-1, keepdim=True).mul_(self.normed)
+        return (heads / torch.hypot(length, self.least)).mul_(self.weight)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """model.attention.rotate, with tables as wide as a head, the left half of the sine negated."""
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)

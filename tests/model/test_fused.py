@@ -1,0 +1,128 @@
+"""Laws of the layout for writing: it says what the transformer says, however it is asked."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bpe import Tokenizer
+from data.layout import SPECIAL_TOKENS
+from model.attention import RMSNorm
+from model.build import build
+from model.config import ModelConfig, preset
+from model.context import CachedContext, RecomputedContext
+from model.fused import FusedNorm, FusedTransformer
+from model.products import FastestTied, fastest
+from model.sampling import Sampling
+from model.story import Story, write_together
+from model.transformer import Transformer
+
+CONTEXT = 24
+TOK = Tokenizer.train(["the man swam to the ship; the ship sank. "] * 3, vocab_size=270, special_tokens=SPECIAL_TOKENS)
+
+
+def random_transformer(kv_heads: int = 2, dtype: torch.dtype = torch.float32) -> Transformer:
+    torch.manual_seed(kv_heads)
+    config = ModelConfig(
+        vocab_size=TOK.vocab_size, context=CONTEXT, width=48, layers=3, heads=4, kv_heads=kv_heads, hidden=80,
+        head_size=16, norm_eps=1e-3,
+    )  # fmt: skip
+    transformer = build(config)
+    assert isinstance(transformer, Transformer)
+    for parameter in transformer.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return transformer.to(dtype).eval()
+
+
+def fused(transformer: Transformer) -> FusedTransformer:
+    return FusedTransformer(transformer, fastest, FastestTied)
+
+
+TRANSFORMERS = {kv_heads: random_transformer(kv_heads) for kv_heads in (1, 2, 4)}
+FUSED = {kv_heads: fused(transformer) for kv_heads, transformer in TRANSFORMERS.items()}
+shapes = {"kv_heads": st.sampled_from(sorted(FUSED)), "seed": st.integers(0, 2**32 - 1), "rows": st.integers(1, 3)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(**shapes, time=st.integers(1, CONTEXT), in_segments=st.booleans(), at_places=st.booleans())
+@torch.inference_mode()
+def test_it_says_what_the_transformer_says(kv_heads, seed, rows, time, in_segments, at_places):
+    torch.manual_seed(seed)
+    ids = torch.randint(TOK.vocab_size, (rows, time))
+    where = {
+        "segments": torch.randint(0, 3, (rows, time)) if in_segments else None,
+        "positions": torch.randint(0, CONTEXT, (rows, time)) if at_places else None,
+    }
+    expected = TRANSFORMERS[kv_heads](ids, **where)
+    torch.testing.assert_close(FUSED[kv_heads](ids, **where), expected, atol=1e-4, rtol=0)
+    assert expected.std() > 0.1
+
+
+@settings(max_examples=40, deadline=None)
+@given(**shapes, chunks=st.lists(st.integers(1, 5), min_size=1, max_size=8))
+@torch.inference_mode()
+def test_it_reads_on_from_a_cache_as_the_transformer_reads_anew(kv_heads, seed, rows, chunks):
+    torch.manual_seed(seed)
+    chunks = [chunk for i, chunk in enumerate(chunks) if sum(chunks[: i + 1]) <= CONTEXT]
+    ids, cache = torch.randint(TOK.vocab_size, (rows, sum(chunks))), FUSED[kv_heads].new_cache(rows)
+    read = torch.cat([FUSED[kv_heads](part, cache=cache) for part in ids.split(chunks, dim=1)], dim=1)
+    torch.testing.assert_close(read, TRANSFORMERS[kv_heads](ids), atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow  # every story is written by recomputation, too
+@settings(max_examples=10, deadline=None)
+@given(
+    prompts=st.lists(st.text(alphabet="the shipman", max_size=20), min_size=1, max_size=3),
+    temperature=st.sampled_from([0.0, 0.8, 2.0]),
+    seed=st.integers(0, 2**32),
+    stage=st.sampled_from(["pretrain", "finetune"]),
+)
+def test_its_stories_are_the_transformers_token_for_token(prompts, temperature, seed, stage):
+    def written(model, reading) -> list[list[int]]:
+        stories = [
+            Story(model, TOK, prompt, sampling=Sampling(temperature=temperature), max_tokens=3 * CONTEXT, ending="cut",
+                  seed=seed + i, stage=stage)
+            for i, prompt in enumerate(prompts)
+        ]  # fmt: skip
+        list(write_together(stories, reading))
+        return [story.tokens for story in stories]
+
+    assert written(FUSED[2], CachedContext) == written(TRANSFORMERS[2], RecomputedContext)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.inference_mode()
+def test_weights_of_16_bits_say_nearly_what_they_said(dtype):
+    """Products in 16 bits, sums between them in float32: nearer to the exact answer than the transformer in 16 bits."""
+    transformer = random_transformer(2, dtype)
+    ids = torch.randint(TOK.vocab_size, (2, CONTEXT), generator=torch.Generator().manual_seed(0))
+    exact = transformer.float()(ids)
+    ours, theirs = fused(random_transformer(2, dtype))(ids), random_transformer(2, dtype)(ids)
+    assert (ours - exact).std() < 0.02 * exact.std()
+    assert (ours - exact).std() < (theirs - exact).std()
+
+
+@given(size=st.integers(1, 40), scale=st.sampled_from([0.0, 1e-4, 1.0, 1e4]), seed=st.integers(0, 99))
+@settings(deadline=None)
+@torch.inference_mode()
+def test_a_norm_by_way_of_the_length_is_the_norm(size, scale, seed):
+    torch.manual_seed(seed)
+    norm, x = RMSNorm(size, eps=1e-6), torch.randn(3, 2, size) * scale
+    nn.init.normal_(norm.weight)
+    torch.testing.assert_close(FusedNorm(norm)(x), norm(x), atol=1e-5, rtol=1e-5)
+
+
+def test_it_knows_its_shape_its_stage_and_how_much_it_reads_for_a_token():
+    story = preset("story", layers=1, vocab_size=TOK.vocab_size)
+    transformer = build(story)
+    transformer.stage = "pretrain"
+    model = fused(transformer)
+    assert (model.config, model.stage, model.num_parameters) == (story, "pretrain", story.num_parameters)
+    norms = 2 * 640 + 640 + 2 * 64
+    assert model.weight_bytes == 4 * (story.num_parameters - norms)
+    assert fused(build(story).half()).weight_bytes == 2 * (story.num_parameters - norms)
+
+
+def test_nothing_is_learnt_through_it():
+    assert not FUSED[2](torch.tensor([[1, 2, 3]])).requires_grad
