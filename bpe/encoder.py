@@ -6,15 +6,18 @@ In: a vocabulary, and text.  Out: the ids.
 for long text in blocks (bpe/block_encoder.py), where the split pattern allows it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
 from bpe.cuts import LONG, cuts_of, is_one_piece
+from bpe.many_pieces import ManyPieces
 from bpe.merging import merge_piece
 from bpe.pairs import Pair
+from bpe.rows import Numbers
 from bpe.split import Splitter
 from bpe.threads import in_threads
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
@@ -31,7 +34,7 @@ class Encoder:
         self._splitter = Splitter(vocabulary.pattern)
         self._ids = _IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
         self._cuts = cuts_of(vocabulary.pattern)
-        self._blocks = BlockEncoder(self._cuts, self._ids_of_stretch, self.dtype) if self._cuts else None
+        self._blocks = BlockEncoder(self._cuts, self._ids_of_stretches, self.dtype) if self._cuts else None
 
     def plain(self, text: str) -> Iterator[int]:
         """The ids, by the definition."""
@@ -43,9 +46,18 @@ class Encoder:
             return np.fromiter(self.plain(text), self.dtype)
         return np.concatenate(list(in_threads(self._blocks.encode, self._cuts.blocks(text), workers)))
 
-    def _ids_of_stretch(self, stretch: bytes) -> "tuple[int, ...] | list[int]":
-        text = stretch.decode()
-        return self._ids[text] if is_one_piece(stretch) else list(self.plain(text))
+    def _ids_of_stretches(self, stretches: Sequence[bytes]) -> tuple[Numbers, Numbers]:
+        cut = [
+            [stretch] if is_one_piece(stretch) else [*map(str.encode, self._splitter.pieces(stretch.decode()))]
+            for stretch in stretches
+        ]
+        ids, lengths = self._many_pieces.ids([*chain.from_iterable(cut)])
+        stops = np.cumsum([*map(len, cut)])
+        return ids, np.add.reduceat(lengths, np.append(0, stops[:-1]))
+
+    @cached_property
+    def _many_pieces(self) -> ManyPieces:
+        return ManyPieces(self._ids.new_ids)
 
 
 class _IdsOfPieces(dict[str, tuple[int, ...]]):

@@ -65,14 +65,24 @@ class Rows(Generic[Scalar]):
     def extend(self, rows: Iterable[Sequence[int]]) -> None:
         """Append rows; they get the next numbers, the very first 0."""
         rows = list(rows)
-        self._items.extend(np.fromiter(chain.from_iterable(rows), self._items.values.dtype))
-        self._ends.extend(self._ends.values[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64))
+        items = np.fromiter(chain.from_iterable(rows), self._items.values.dtype)
+        self.extend_by_items(items, np.fromiter(map(len, rows), np.int64))
+
+    def extend_by_items(self, items: npt.ArrayLike, lengths: Numbers) -> None:
+        """Append rows of these lengths, whose items stand one after the other."""
+        self._items.extend(items)
+        self._ends.extend(self._ends.values[-1] + np.cumsum(lengths))
+
+    def lengths(self, numbers: Numbers) -> Numbers:
+        """How long the rows of these numbers are. Raises IndexError for a number that no row has."""
+        lengths: Numbers = self._ends.values.take(numbers + 1) - self._ends.values.take(numbers)
+        return lengths
 
     def joined(self, numbers: Numbers) -> npt.NDArray[Scalar]:
         """The rows of these numbers, one after the other. Raises IndexError for a number that no row has."""
         ends, items = self._ends.values, self._items.values
         sources = ends.take(numbers)
-        lengths = ends.take(numbers + 1) - sources
+        lengths = self.lengths(numbers)
         stops = np.cumsum(lengths)
         places = stops - lengths
         total = int(stops[-1]) if len(stops) else 0

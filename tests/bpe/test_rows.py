@@ -17,11 +17,12 @@ def test_rows_are_joined_in_the_order_of_their_numbers(dtype):
     @given(ROWS, ROWS, st.lists(st.integers(0, 39), max_size=60))
     def law(first, later, wanted):
         rows = Rows(np.dtype(dtype), first)
-        rows.extend(later)
+        rows.extend_by_items([*chain.from_iterable(later)], np.array([*map(len, later)]))
         every = first + later
         numbers = np.array(wanted, np.int64) % len(every)
         joined = rows.joined(numbers)
         assert joined.dtype == dtype
+        assert rows.lengths(numbers).tolist() == [len(every[number]) for number in numbers]
         assert len(rows) == len(every)
         assert joined.tolist() == list(chain.from_iterable(every[number] for number in numbers))
 
