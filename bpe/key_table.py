@@ -52,7 +52,7 @@ class KeyTable:
         self._slots = table
 
     def _fill(self, table: Slots, numbers: Numbers) -> None:
-        """Put numbers into a table. Of several that want an empty slot, the first gets it: it may be the most frequent."""
+        """Put numbers into a table. Of several that want an empty slot the first gets it: it may be more frequent."""
         numbers = numbers[::-1]  # what is written last, stays
         keys = self._keys.values[numbers]
         numbers, slots = numbers[keys != NO_KEY], _first_slots(keys[keys != NO_KEY], table)

@@ -11,6 +11,7 @@ the one that was learned first, of equals the topmost, and there are rounds unti
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -24,7 +25,7 @@ from bpe.rows import Numbers
 
 AT_ONCE = 1 << 11  # pieces in a table: it fits a core's cache
 WIDEST = 16  # bytes of a piece in a table: nearly all have less, and each more is a row for all
-FEW = 50  # pieces, for which a table is not worth it
+FEW = 100  # pieces, for which a table is not worth it
 
 BOUNDARY = -1  # stands above and below each piece, and where a token was that is now part of the one before it
 NO_MERGE = np.iinfo(np.int64).max
@@ -37,10 +38,19 @@ class ManyPieces:
 
     def __init__(self, new_ids: Mapping[Pair, int]) -> None:
         self._new_ids = new_ids
-        pairs = np.array([*new_ids], np.int64).reshape(-1, 2)
-        self._merges = KeyTable()  # numbers the pairs
-        self._merges.add(keys_of(pairs[:, 0], pairs[:, 1]).view(np.uint64))
-        self._made = np.array([BOUNDARY, *new_ids.values()], np.int64)  # what the merge of each number makes
+
+    @cached_property
+    def _merges(self) -> KeyTable:
+        """Numbers the pairs."""
+        pairs = np.fromiter(chain.from_iterable(self._new_ids), np.int64, 2 * len(self._new_ids))
+        merges = KeyTable()
+        merges.add(keys_of(pairs[::2], pairs[1::2]).view(np.uint64))
+        return merges
+
+    @cached_property
+    def _made(self) -> Numbers:
+        """What the merge of each number makes."""
+        return np.array([BOUNDARY, *self._new_ids.values()])
 
     def ids(self, pieces: Sequence[bytes]) -> tuple[Numbers, Numbers]:
         """The ids of the pieces, all in one array, and how many each piece has."""
