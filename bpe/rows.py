@@ -40,15 +40,15 @@ class GrowingArray(Generic[Scalar]):
         return words_from_each_item(self._room)
 
     def extend(self, values: npt.ArrayLike) -> None:
-        """Append values."""
+        """Append values. Other threads may read meanwhile what was there."""
         added = np.asarray(values, self._room.dtype)
         size = self._size + len(added)
-        if size + WORD > len(self._room):
-            values = self.values
-            self._room = np.zeros(2 * size + WORD, values.dtype)  # what is not used of it takes no memory
-            self._room[: self._size] = values
-        self._room[self._size : size] = added
-        self._size = size
+        room = self._room
+        if size + WORD > len(room):
+            room = np.zeros(2 * size + WORD, room.dtype)  # what is not used of it takes no memory
+            room[: self._size] = self.values
+        room[self._size : size] = added
+        self._room, self._size = room, size
 
 
 class Rows(Generic[Scalar]):

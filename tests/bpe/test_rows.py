@@ -1,5 +1,6 @@
 """Joining rows: held to plain concatenation."""
 
+import sys
 from itertools import chain
 
 import numpy as np
@@ -40,3 +41,17 @@ def test_a_growing_array_is_all_that_was_put_in(parts):
     for part in parts:
         array.extend(part)
     assert array.values.tolist() == list(chain.from_iterable(parts))
+
+
+def test_what_is_in_a_growing_array_can_be_read_at_every_moment_while_it_grows():
+    array, before, seen = GrowingArray(np.arange(1, 9)), sys.gettrace(), []
+
+    def look(frame, event, arg):
+        seen.append(array.values[:8].tolist())
+        return look
+
+    sys.settrace(look)
+    array.extend(np.arange(100))
+    sys.settrace(before)
+    assert len(seen) > 5
+    assert all(values == [*range(1, 9)] for values in seen)
