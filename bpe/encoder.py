@@ -6,24 +6,17 @@ In: a vocabulary, and text.  Out: the ids.
 for long text in blocks (bpe/block_encoder.py), where the split pattern allows it.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
-from bpe.cuts import LONG, cuts_of, is_one_piece
-from bpe.many_pieces import ManyPieces
-from bpe.merging import merge_piece
-from bpe.pairs import Pair
-from bpe.rows import Numbers
+from bpe.cuts import LONG, cuts_of
+from bpe.new_stretches import IdsOfPieces, NewStretches
 from bpe.split import Splitter
 from bpe.threads import in_threads
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
-
-CACHED_PIECES = 1 << 18  # of at most CACHED_LENGTH characters: some 60 MB when full
-CACHED_LENGTH = 64
 
 
 class Encoder:
@@ -32,9 +25,10 @@ class Encoder:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.dtype: np.dtype[np.uint16 | np.uint32] = np.dtype(np.uint16 if vocabulary.size <= 1 << 16 else np.uint32)
         self._splitter = Splitter(vocabulary.pattern)
-        self._ids = _IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
+        self._ids = IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
         self._cuts = cuts_of(vocabulary.pattern)
-        self._blocks = BlockEncoder(self._cuts, self._ids_of_stretches, self.dtype) if self._cuts else None
+        new_stretches = NewStretches(self._splitter, self._ids)
+        self._blocks = BlockEncoder(self._cuts, new_stretches.ids, self.dtype) if self._cuts else None
 
     def plain(self, text: str) -> Iterator[int]:
         """The ids, by the definition."""
@@ -45,32 +39,3 @@ class Encoder:
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
         return np.concatenate(list(in_threads(self._blocks.encode, self._cuts.blocks(text), workers)))
-
-    def _ids_of_stretches(self, stretches: Sequence[bytes]) -> tuple[Numbers, Numbers]:
-        cut = [
-            [stretch] if is_one_piece(stretch) else [*map(str.encode, self._splitter.pieces(stretch.decode()))]
-            for stretch in stretches
-        ]
-        ids, lengths = self._many_pieces.ids([*chain.from_iterable(cut)])
-        stops = np.cumsum([*map(len, cut)])
-        return ids, np.add.reduceat(lengths, np.append(0, stops[:-1]))
-
-    @cached_property
-    def _many_pieces(self) -> ManyPieces:
-        return ManyPieces(self._ids.new_ids)
-
-
-class _IdsOfPieces(dict[str, tuple[int, ...]]):
-    """The ids of pieces of text, each worked out when first asked for; as a dict, it answers without running Python."""
-
-    def __init__(self, new_ids: dict[Pair, int]) -> None:
-        super().__init__()
-        self.new_ids = new_ids
-
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        ids = tuple(merge_piece(piece.encode(), self.new_ids))
-        if len(piece) <= CACHED_LENGTH:
-            if len(self) >= CACHED_PIECES:
-                self.clear()
-            self[piece] = ids
-        return ids

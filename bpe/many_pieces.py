@@ -54,7 +54,7 @@ class ManyPieces:
 
     def ids(self, pieces: Sequence[bytes]) -> tuple[Numbers, Numbers]:
         """The ids of the pieces, all in one array, and how many each piece has."""
-        parts = [self._ids(pieces[start : start + AT_ONCE]) for start in range(0, len(pieces), AT_ONCE)]
+        parts = [self._ids(pieces[start : start + AT_ONCE]) for start in range(0, max(1, len(pieces)), AT_ONCE)]
         ids, lengths = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(lengths)
 
@@ -103,7 +103,7 @@ class ManyPieces:
 def _table(pieces: Sequence[bytes]) -> npt.NDArray[np.int64]:
     """The bytes of pieces, (rows, pieces), with BOUNDARY above and below each."""
     lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-    width = int(lengths.max())
+    width = int(lengths.max(initial=0))
     filled = np.frombuffer(b"".join([piece.ljust(width) for piece in pieces]), np.uint8)
     table = np.full((width + 2, len(pieces)), BOUNDARY)
     table[1:-1] = filled.reshape(len(pieces), width).T

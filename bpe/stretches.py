@@ -27,6 +27,7 @@ Words = npt.NDArray[np.uint64]
 
 CAPACITY = 1 << 22  # bytes of known stretches, some 70 MB with what is kept for them: users start anew beyond that
 
+DENSE = 16  # bytes a stretch; books have five
 LONGEST = 2 * WORD  # bytes of a stretch that the table is asked for
 _FILLER = b"\xff"  # no byte of UTF-8
 _FILLERS = np.frombuffer(b"".join(bytes(n) + _FILLER * (WORD - n) for n in range(WORD + 1)), np.uint64)
@@ -54,12 +55,14 @@ class Stretches:
     def numbers(self, block: bytes, places: Places) -> Numbers:
         """The number of each stretch of `block`, cut at `places`, which begin with 0 and end with the end."""
         starts, lengths = places[:-1], np.diff(places)
-        words = np.ascontiguousarray(words_from_each_item(np.frombuffer(block + bytes(LONGEST), np.uint8)))
-        keys = words.take(starts)
+        words = words_from_each_item(np.frombuffer(block + bytes(LONGEST), np.uint8))
+        if len(words) < DENSE * len(starts):
+            words = np.ascontiguousarray(words)  # to copy all takes less time than to read so many out of line
+        keys = words[starts]
         keys |= _FILLERS.take(lengths, mode="clip")
         longer = np.flatnonzero(lengths > WORD)
         firsts, lengths = keys.take(longer), lengths.take(longer)
-        seconds = words.take(starts.take(longer) + WORD)
+        seconds = words[starts.take(longer) + WORD]
         seconds |= _FILLERS.take(lengths - WORD, mode="clip")
         keys[longer] = np.where(lengths > LONGEST, NO_KEY, firsts * _MIX[0] ^ seconds * _MIX[1] | _MIXED)
 
