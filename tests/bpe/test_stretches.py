@@ -12,7 +12,9 @@ import bpe.stretches
 from bpe.stretches import Stretches
 
 BYTES = st.sampled_from([b"\x00", b"a", b"b", b"\xc3"])
-STRETCHES = st.lists(BYTES, min_size=1, max_size=20).map(b"".join)
+LETTERS = st.lists(BYTES, min_size=1, max_size=20).map(b"".join)
+ALIKE = st.lists(BYTES, max_size=9).map(lambda rest: bytes(8) + b"".join(rest))  # in their first eight bytes
+STRETCHES = st.one_of(LETTERS, ALIKE)
 BLOCKS = st.lists(st.lists(STRETCHES, min_size=1, max_size=12), max_size=6)
 
 
