@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe.cuts import Cuts
-from bpe.rows import Rows
+from bpe.rows import GrowingArray, Numbers, Rows
 from bpe.stretches import CAPACITY, Stretches
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
@@ -24,28 +24,62 @@ Ids = npt.NDArray[np.uint16 | np.uint32]
 class BlockEncoder:
     """Encodes blocks that end at certain cuts; several threads may do so at once.
 
-    ids_of: the ids of one stretch as UTF-8, by the definition: split into pieces, each piece merged.
+    ids_of: the ids of some stretches as UTF-8, one after the other, and how many each has. By the definition: split
+    into pieces, each piece merged.
     """
 
     def __init__(
-        self, cuts: Cuts, ids_of: Callable[[bytes], Sequence[int]], dtype: np.dtype[np.uint16 | np.uint32]
+        self,
+        cuts: Cuts,
+        ids_of: Callable[[Sequence[bytes]], tuple[Numbers, Numbers]],
+        dtype: np.dtype[np.uint16 | np.uint32],
     ) -> None:
         self._cuts, self._ids_of, self._dtype = cuts, ids_of, dtype
         self._memory = self._empty()
 
-    def _empty(self) -> tuple[Stretches, Rows[np.uint16 | np.uint32]]:
-        ids_of_numbers = Rows(self._dtype, rows=[()])
-        return Stretches(learn=lambda new: ids_of_numbers.extend(map(self._ids_of, new))), ids_of_numbers
+    def _empty(self) -> "tuple[Stretches, _IdsOfStretches]":
+        ids = _IdsOfStretches(self._dtype)
+        return Stretches(learn=lambda new: ids.extend(*self._ids_of(new))), ids
 
     def encode(self, block: str) -> Ids:
         """The ids of a block. Raises UnicodeEncodeError for a lone surrogate."""
         utf8 = block.encode()
-        stretches, ids_of_numbers = self._memory
+        stretches, ids = self._memory
         if stretches.size > CAPACITY:
-            stretches, ids_of_numbers = self._memory = self._empty()
+            stretches, ids = self._memory = self._empty()
         try:
             numbers = stretches.numbers(utf8, self._cuts.places(utf8))
         except BaseException:  # Ctrl-C, for one, in the middle of taking in
             self._memory = self._empty()
             raise
-        return ids_of_numbers.joined(numbers)
+        return ids.joined(numbers)
+
+
+class _IdsOfStretches:
+    """The ids of each stretch. Most stretches have one, so the first is kept apart from the rest."""
+
+    def __init__(self, dtype: np.dtype[np.uint16 | np.uint32]) -> None:
+        self._firsts = GrowingArray(np.zeros(1, dtype))  # the stretch of number 0 is none
+        self._have_more = GrowingArray(np.zeros(1, np.bool_))
+        self._rests = Rows(dtype, rows=[()])
+
+    def extend(self, ids: Numbers, lengths: Numbers) -> None:
+        """Append the ids of stretches that have so many each, and each at least one."""
+        is_first = np.zeros(len(ids), np.bool_)
+        is_first[np.cumsum(lengths) - lengths] = True
+        self._rests.extend_by_items(ids[~is_first], lengths - 1)
+        self._have_more.extend(lengths > 1)
+        self._firsts.extend(ids[is_first])
+
+    def joined(self, numbers: Numbers) -> Ids:
+        """The ids of the stretches of these numbers, one after the other."""
+        having_more = np.flatnonzero(self._have_more.values.take(numbers))
+        numbers_of_rests = numbers.take(having_more)
+        rests, lengths = self._rests.joined(numbers_of_rests), self._rests.lengths(numbers_of_rests)
+        places = np.repeat(having_more + 1, lengths) + np.arange(len(rests))
+        joined = np.empty(len(numbers) + len(rests), rests.dtype)
+        is_first = np.ones(len(joined), np.bool_)
+        is_first[places] = False
+        joined[is_first] = self._firsts.values.take(numbers)
+        joined[places] = rests
+        return joined

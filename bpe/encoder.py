@@ -12,15 +12,11 @@ from itertools import chain
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
-from bpe.cuts import LONG, cuts_of, is_one_piece
-from bpe.merging import merge_piece
-from bpe.pairs import Pair
+from bpe.cuts import LONG, cuts_of
+from bpe.new_stretches import IdsOfPieces, NewStretches
 from bpe.split import Splitter
 from bpe.threads import in_threads
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
-
-CACHED_PIECES = 1 << 18  # of at most CACHED_LENGTH characters: some 60 MB when full
-CACHED_LENGTH = 64
 
 
 class Encoder:
@@ -29,9 +25,10 @@ class Encoder:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.dtype: np.dtype[np.uint16 | np.uint32] = np.dtype(np.uint16 if vocabulary.size <= 1 << 16 else np.uint32)
         self._splitter = Splitter(vocabulary.pattern)
-        self._ids = _IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
+        self._ids = IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
         self._cuts = cuts_of(vocabulary.pattern)
-        self._blocks = BlockEncoder(self._cuts, self._ids_of_stretch, self.dtype) if self._cuts else None
+        new_stretches = NewStretches(self._splitter, self._ids)
+        self._blocks = BlockEncoder(self._cuts, new_stretches.ids, self.dtype) if self._cuts else None
 
     def plain(self, text: str) -> Iterator[int]:
         """The ids, by the definition."""
@@ -42,23 +39,3 @@ class Encoder:
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
         return np.concatenate(list(in_threads(self._blocks.encode, self._cuts.blocks(text), workers)))
-
-    def _ids_of_stretch(self, stretch: bytes) -> "tuple[int, ...] | list[int]":
-        text = stretch.decode()
-        return self._ids[text] if is_one_piece(stretch) else list(self.plain(text))
-
-
-class _IdsOfPieces(dict[str, tuple[int, ...]]):
-    """The ids of pieces of text, each worked out when first asked for; as a dict, it answers without running Python."""
-
-    def __init__(self, new_ids: dict[Pair, int]) -> None:
-        super().__init__()
-        self.new_ids = new_ids
-
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        ids = tuple(merge_piece(piece.encode(), self.new_ids))
-        if len(piece) <= CACHED_LENGTH:
-            if len(self) >= CACHED_PIECES:
-                self.clear()
-            self[piece] = ids
-        return ids

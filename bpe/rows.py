@@ -40,15 +40,15 @@ class GrowingArray(Generic[Scalar]):
         return words_from_each_item(self._room)
 
     def extend(self, values: npt.ArrayLike) -> None:
-        """Append values."""
+        """Append values. Other threads may read meanwhile what was there."""
         added = np.asarray(values, self._room.dtype)
         size = self._size + len(added)
-        if size + WORD > len(self._room):
-            values = self.values
-            self._room = np.zeros(2 * size + WORD, values.dtype)  # what is not used of it takes no memory
-            self._room[: self._size] = values
-        self._room[self._size : size] = added
-        self._size = size
+        room = self._room
+        if size + WORD > len(room):
+            room = np.zeros(2 * size + WORD, room.dtype)  # what is not used of it takes no memory
+            room[: self._size] = self.values
+        room[self._size : size] = added
+        self._room, self._size = room, size
 
 
 class Rows(Generic[Scalar]):
@@ -65,14 +65,24 @@ class Rows(Generic[Scalar]):
     def extend(self, rows: Iterable[Sequence[int]]) -> None:
         """Append rows; they get the next numbers, the very first 0."""
         rows = list(rows)
-        self._items.extend(np.fromiter(chain.from_iterable(rows), self._items.values.dtype))
-        self._ends.extend(self._ends.values[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64))
+        items = np.fromiter(chain.from_iterable(rows), self._items.values.dtype)
+        self.extend_by_items(items, np.fromiter(map(len, rows), np.int64))
+
+    def extend_by_items(self, items: npt.ArrayLike, lengths: Numbers) -> None:
+        """Append rows of these lengths, whose items stand one after the other."""
+        self._items.extend(items)
+        self._ends.extend(self._ends.values[-1] + np.cumsum(lengths))
+
+    def lengths(self, numbers: Numbers) -> Numbers:
+        """How long the rows of these numbers are. Raises IndexError for a number that no row has."""
+        lengths: Numbers = self._ends.values.take(numbers + 1) - self._ends.values.take(numbers)
+        return lengths
 
     def joined(self, numbers: Numbers) -> npt.NDArray[Scalar]:
         """The rows of these numbers, one after the other. Raises IndexError for a number that no row has."""
         ends, items = self._ends.values, self._items.values
         sources = ends.take(numbers)
-        lengths = ends.take(numbers + 1) - sources
+        lengths = self.lengths(numbers)
         stops = np.cumsum(lengths)
         places = stops - lengths
         total = int(stops[-1]) if len(stops) else 0

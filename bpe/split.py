@@ -5,7 +5,6 @@ Out: the pieces, in order; joined, they are the text.
 """
 
 from collections.abc import Iterator
-from operator import methodcaller
 
 import regex
 
@@ -23,8 +22,6 @@ PATTERNS = {
         r"|\s*[\r\n]+|\s+(?!\S)|\s+"
     ),
 }
-
-_whole_match = methodcaller("group")
 
 
 class Splitter:
@@ -52,8 +49,9 @@ class Splitter:
         What a pattern of the user's own does not match is a piece too, from one match to the next
         (the behaviour that Hugging Face's Split calls "Isolated").
         """
-        matches = self._compiled.finditer(text)
-        return map(_whole_match, matches) if self._leaves_no_gaps else _with_gaps(text, matches)
+        if self._leaves_no_gaps:
+            return iter(self._compiled.findall(text))
+        return _with_gaps(text, self._compiled.finditer(text))
 
 
 def _with_gaps(text: str, matches: "Iterator[regex.Match[str]]") -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 In: blocks of text as UTF-8, and where to cut them.  Out: the number of each stretch between two cuts.
 
-A dict says it all, and is the definition. But a book has a stretch every five bytes, and to ask a dict for each takes
-as long as a regular expression. So a stretch of up to 15 bytes and its length are packed into a key of 16 bytes, and
-the keys of a whole block are looked up at once, in a hash table held in NumPy arrays (open addressing, linear probing:
-Knuth, The Art of Computer Programming, volume 3, section 6.4). Only what is new, or long, goes to the dict.
+A dict says it all, and is the definition. But a book has a stretch every five bytes, and a dict would have to be asked
+for each. So all stretches of a block are looked up at once in a table of 64-bit keys (bpe/key_table.py), and only what
+is new, or long, goes to the dict.
+
+A stretch of up to 8 bytes is its own key, filled up with bytes that UTF-8 never has. The key of one of up to 16 bytes
+is mixed from its two halves, so that two stretches may have the same: what the table says of it is compared with it.
 
 Several threads may ask at once. One at a time takes in what is new; the others go on looking up meanwhile, for a number
 stands in the table only when all that belongs to it is in place.
@@ -17,21 +19,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bpe.rows import GrowingArray, Numbers
+from bpe.key_table import NO_KEY, NONE, Keys, KeyTable
+from bpe.rows import WORD, GrowingArray, Numbers, words_from_each_item
 
 Places = npt.NDArray[np.int64]
-Keys = npt.NDArray[np.void]  # of 16 bytes
-Slots = npt.NDArray[np.int32]
-
-NEW = 0  # the number of no stretch, and what an empty slot of the table holds
+Words = npt.NDArray[np.uint64]
 
 CAPACITY = 1 << 22  # bytes of known stretches, some 70 MB with what is kept for them: users start anew beyond that
 
-KEY = 16
-LONGEST = KEY - 1  # bytes that are packed; the last byte of a key is their number
-_LENGTHS = range(LONGEST + 1)
-_KEPT = np.array([*(b"\xff" * length + bytes(KEY - length) for length in _LENGTHS), bytes(KEY)], f"V{KEY}")
-_LENGTH = np.array([*(bytes(LONGEST) + bytes([length]) for length in _LENGTHS), bytes(KEY)], f"V{KEY}")
+DENSE = 16  # bytes a stretch; books have five
+LONGEST = 2 * WORD  # bytes of a stretch that the table is asked for
+_FILLER = b"\xff"  # no byte of UTF-8
+_FILLERS = np.frombuffer(b"".join(bytes(n) + _FILLER * (WORD - n) for n in range(WORD + 1)), np.uint64)
+_MIXED = np.frombuffer(_FILLER + bytes(WORD - 1), np.uint64)  # no stretch begins so, but every mixed key
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)  # odd numbers without a pattern in their bits
 
 
@@ -48,32 +48,33 @@ class Stretches:
         self._learn = learn
         self._taking_in = threading.Lock()
         self._numbers: dict[bytes, int] = {}
-        self._slots = np.full(1 << 12, NEW, np.int32)
-        self._keys = GrowingArray(np.zeros(1, f"V{KEY}"))  # of each number; all zeros for NEW and for long stretches
+        self._table = KeyTable()
+        self._firsts = GrowingArray(np.zeros(1, np.uint64))  # the first word of each stretch
+        self._seconds = GrowingArray(np.zeros(1, np.uint64))
 
     def numbers(self, block: bytes, places: Places) -> Numbers:
-        """The number of each stretch of `block`, which is cut at `places`; new stretches get one."""
-        starts = np.concatenate(([0], places))
-        lengths = np.diff(starts, append=len(block))
-        keys = _keys(block, starts, lengths)
-        numbers = self._looked_up(keys)
-        new = np.flatnonzero(numbers == NEW)
+        """The number of each stretch of `block`, cut at `places`, which begin with 0 and end with the end."""
+        starts, lengths = places[:-1], np.diff(places)
+        words = words_from_each_item(np.frombuffer(block + bytes(LONGEST), np.uint8))
+        if len(words) < DENSE * len(starts):
+            words = np.ascontiguousarray(words)  # to copy all takes less time than to read so many out of line
+        keys = words[starts]
+        keys |= _FILLERS.take(lengths, mode="clip")
+        longer = np.flatnonzero(lengths > WORD)
+        firsts, lengths = keys.take(longer), lengths.take(longer)
+        seconds = words[starts.take(longer) + WORD]
+        seconds |= _FILLERS.take(lengths - WORD, mode="clip")
+        keys[longer] = np.where(lengths > LONGEST, NO_KEY, firsts * _MIX[0] ^ seconds * _MIX[1] | _MIXED)
+
+        numbers = self._table.find(keys)
+        found = numbers.take(longer)
+        differ = (self._firsts.values.take(found) != firsts) | (self._seconds.values.take(found) != seconds)
+        numbers[longer[differ]] = NONE
+        new = np.flatnonzero(numbers == NONE)
         if len(new):
-            spans = zip(starts[new].tolist(), (starts[new] + lengths[new]).tolist(), strict=True)
+            spans = zip(starts[new].tolist(), places[new + 1].tolist(), strict=True)
             with self._taking_in:
                 numbers[new] = self._taken_in([block[start:stop] for start, stop in spans], keys[new])
-        return numbers
-
-    def _looked_up(self, keys: Keys) -> Numbers:
-        """The numbers of keys, NEW for those that the table does not have."""
-        table = self._slots  # a larger one may take its place meanwhile
-        slots = self._first_slots(keys, table)
-        numbers = table.take(slots).astype(np.int64)
-        others = np.flatnonzero(_differ(self._keys.values.take(numbers), keys))
-        while len(others := others[numbers[others] != NEW]):  # another stretch has the slot: try the next one
-            slots[others] = (slots[others] + 1) % len(table)
-            numbers[others] = table[slots[others]]
-            others = others[_differ(self._keys.values[numbers[others]], keys[others])]
         return numbers
 
     def _taken_in(self, stretches: Sequence[bytes], keys: Keys) -> list[int]:
@@ -84,54 +85,12 @@ class Stretches:
                 new.setdefault(stretch, place)
         if new:
             self._learn([*new])
-            self._keys.extend(keys[[*new.values()]])
-            numbers = range(len(self.known), len(self.known) + len(new))
+            filled = b"".join([stretch[:LONGEST].ljust(LONGEST, _FILLER) for stretch in new])
+            firsts, seconds = np.frombuffer(filled, np.uint64).reshape(-1, 2).T
+            self._firsts.extend(firsts)
+            self._seconds.extend(seconds)
+            self._numbers.update(zip(new, range(len(self.known), len(self.known) + len(new)), strict=True))
             self.known += new
             self.size += sum(map(len, new))
-            self._numbers.update(zip(new, numbers, strict=True))
-            if 4 * len(self.known) > len(self._slots):  # a full table would be searched for ever
-                self._slots = self._table(1 << (8 * len(self.known)).bit_length())
-            else:
-                self._fill(self._slots, np.array(numbers))
+            self._table.add(keys[[*new.values()]])
         return [self._numbers[stretch] for stretch in stretches]
-
-    def _table(self, size: int) -> Slots:
-        """A table of all known stretches."""
-        table = np.full(size, NEW, np.int32)
-        self._fill(table, np.arange(1, len(self.known)))
-        return table
-
-    def _fill(self, table: Slots, numbers: Numbers) -> None:
-        """Put numbers into a table, long stretches left out; of several that want an empty slot, one gets it."""
-        keys = self._keys.values[numbers]
-        short = _differ(keys, np.zeros_like(keys))
-        numbers, slots = numbers[short], self._first_slots(keys[short], table)
-        while len(numbers):
-            empty = table[slots] == NEW
-            table[slots[empty]] = numbers[empty]
-            others = table[slots] != numbers
-            numbers, slots = numbers[others], (slots[others] + 1) % len(table)
-
-    @staticmethod
-    def _first_slots(keys: Keys, table: Slots) -> Numbers:
-        first, second = keys.view(np.uint64).reshape(-1, 2).T
-        bits = (len(table) - 1).bit_length()
-        slots: Numbers = ((first * _MIX[0] ^ second * _MIX[1]) >> np.uint64(64 - bits)).view(np.int64)
-        return slots
-
-
-def _keys(block: bytes, starts: Places, lengths: Places) -> Keys:
-    """The key of each stretch; all zeros for one that is too long."""
-    from_each_byte = np.ndarray(len(block) + 1, f"V{KEY}", block + bytes(KEY), strides=(1,))
-    kinds = np.minimum(lengths, LONGEST + 1)
-    halves = from_each_byte[starts].view(np.uint64)
-    halves &= _KEPT.take(kinds).view(np.uint64)
-    halves |= _LENGTH.take(kinds).view(np.uint64)
-    return halves.view(f"V{KEY}")
-
-
-def _differ(some: Keys, others: Keys) -> npt.NDArray[np.bool_]:
-    """Which keys are not the same."""
-    halves: npt.NDArray[np.bool_] = some.view(np.uint64) != others.view(np.uint64)
-    both: npt.NDArray[np.bool_] = halves.view(np.uint16) != 0
-    return both

@@ -16,7 +16,7 @@ ALPHABET = ["s", "T", "7", "'", "!", " ", "\n", "\r", "\t", "\x00", "é", "\u030
 
 def stretches(pattern, text):
     utf8 = text.encode()
-    places = [0, *cuts_of(PATTERNS[pattern]).places(utf8).tolist(), len(utf8)]
+    places = cuts_of(PATTERNS[pattern]).places(utf8).tolist()
     return [utf8[start:stop] for start, stop in pairwise(places) if stop > start]
 
 

@@ -7,16 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bpe.key_table
 import bpe.stretches
 from bpe.stretches import Stretches
 
-BYTES = st.sampled_from([b"\x00", b"a", b"b", b"\xff"])
-STRETCHES = st.lists(BYTES, min_size=1, max_size=20).map(b"".join)
+BYTES = st.sampled_from([b"\x00", b"a", b"b", b"\xc3"])
+LETTERS = st.lists(BYTES, min_size=1, max_size=20).map(b"".join)
+ALIKE = st.lists(BYTES, max_size=9).map(lambda rest: bytes(8) + b"".join(rest))  # in their first eight bytes
+STRETCHES = st.one_of(LETTERS, ALIKE)
 BLOCKS = st.lists(st.lists(STRETCHES, min_size=1, max_size=12), max_size=6)
 
 
 def numbers(stretches, parts):
-    places = np.cumsum([len(part) for part in parts[:-1]], dtype=np.int64)
+    places = np.cumsum([0, *map(len, parts)])
     return stretches.numbers(b"".join(parts), places).tolist()
 
 
@@ -35,6 +38,11 @@ def test_a_stretch_has_the_number_of_its_first_occurrence():
 
 
 def test_stretches_that_share_a_slot_keep_their_numbers(monkeypatch):
+    monkeypatch.setattr(bpe.key_table, "_MIX", np.uint64(0))
+    law_of_numbers()
+
+
+def test_long_stretches_that_share_a_key_have_numbers_of_their_own(monkeypatch):
     monkeypatch.setattr(bpe.stretches, "_MIX", np.zeros(2, np.uint64))
     law_of_numbers()
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bpe.cuts
-import bpe.encoder
+import bpe.new_stretches
 from bpe import BPEError, Tokenizer
 from bpe.split import Splitter
 from bpe.vocabulary import Vocabulary
@@ -198,12 +198,13 @@ def test_encoding_a_long_text_holds_little_more_than_the_array(monkeypatch):
 
 
 def test_the_cache_is_bounded_and_forgetting_changes_nothing(monkeypatch, trained):
-    monkeypatch.setattr(bpe.encoder, "CACHED_PIECES", 10)
+    monkeypatch.setattr(bpe.new_stretches, "CACHED_PIECES", 10)
     tok = Tokenizer(trained.vocabulary)
-    text = "".join(f" word{chr(97 + number % 26)}{chr(97 + number // 26)} the" for number in range(300))
-    assert tok.encode(text + "a" * 100) == trained.encode(text + "a" * 100)
+    words = [f" word{chr(97 + number % 26)}{chr(97 + number // 26)} the" for number in range(300)]
+    for text in ["".join(words[start : start + 20]) + "a" * 100 for start in range(0, len(words), 20)]:
+        assert tok.encode(text) == trained.encode(text)
     assert 0 < len(tok._encoder._ids) <= 10
-    assert max(map(len, tok._encoder._ids)) <= bpe.encoder.CACHED_LENGTH
+    assert max(map(len, tok._encoder._ids)) <= bpe.new_stretches.CACHED_LENGTH
 
 
 def test_no_property_gives_away_what_the_tokenizer_works_with(trained):
