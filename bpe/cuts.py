@@ -40,6 +40,7 @@ CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blan
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
 BLOCK = 1 << 18  # characters: what is computed of them nearly fits a core's cache
+THREADED = 4  # times as many for threads, which wait for each other at every call into NumPy
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after
 
@@ -68,14 +69,16 @@ class Cuts:
         np.not_equal(codes[:-1] & codes[1:] >> _BEFORE, 0, out=cut[1:-1])
         return np.flatnonzero(cut)
 
-    def blocks(self, text: str) -> Iterator[str]:
+    def blocks(self, text: str, threads: int = 1) -> Iterator[str]:
         """`text` in blocks that end at certain cuts: of about BLOCK characters, or more where no cut is found.
 
         Raises UnicodeEncodeError for a lone surrogate where it looks for cuts.
         """
+        size = BLOCK if threads == 1 else THREADED * BLOCK
         start = 0
-        for stop in range(BLOCK, len(text), BLOCK):
-            cut = self._last_cut(text, max(start, stop - _TAIL), stop) or self._last_cut(text, start, stop)
+        for stop in range(size, len(text), size):
+            start_of_last = max(start, stop - size)
+            cut = self._last_cut(text, max(start, stop - _TAIL), stop) or self._last_cut(text, start_of_last, stop)
             if cut:
                 yield text[start:cut]
                 start = cut
@@ -83,8 +86,7 @@ class Cuts:
             yield text[start:]
 
     def _last_cut(self, text: str, start: int, stop: int) -> int:
-        """The last certain cut between two places, not further back than BLOCK; 0 when there is none."""
-        start = max(start, stop - BLOCK)
+        """The last certain cut between two places; 0 when there is none."""
         utf8 = text[start:stop].encode()
         places = self.places(utf8)
         return start + len(utf8[: places[-2]].decode()) if len(places) > 2 else 0

@@ -38,4 +38,4 @@ class Encoder:
         """The ids, fast. workers: threads. Raises UnicodeEncodeError for a lone surrogate."""
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
-        return np.concatenate(list(in_threads(self._blocks.encode, self._cuts.blocks(text), workers)))
+        return np.concatenate(list(in_threads(self._blocks.encode, self._cuts.blocks(text, workers), workers)))

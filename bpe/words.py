@@ -26,7 +26,7 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
 
     workers: threads, None for one per core; the counts are the same. Raises BPEError for a text with a lone surrogate.
     """
-    words = Counter[str]()
+    words, workers = Counter[str](), workers or os.cpu_count() or 1
     cuts = cuts_of(splitter.source)
     if cuts is None:
         for text in _checked(texts):
@@ -38,10 +38,10 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
             if len(text) < LONG:
                 words.update(splitter.pieces(text))
             else:
-                yield from cuts.blocks(text)
+                yield from cuts.blocks(text, workers)
 
     counter = _StretchCounter(cuts)
-    for full in in_threads(counter.count, blocks(), workers or os.cpu_count() or 1):
+    for full in in_threads(counter.count, blocks(), workers):
         _add_words(words, full, splitter)
     _add_words(words, counter.counts(), splitter)
     return {word.encode(): times for word, times in words.items()}

@@ -73,10 +73,10 @@ def test_what_is_said_to_be_one_piece_is(pattern, corpus_text):
 def test_blocks_are_the_text_and_end_at_certain_cuts(pattern, size, monkeypatch, corpus_text):
     monkeypatch.setattr(bpe.cuts, "BLOCK", size)
 
-    @given(corpus_text)
-    def law(text):
+    @given(corpus_text, st.integers(1, 3))
+    def law(text, threads):
         cuts = cuts_of(PATTERNS[pattern])
-        blocks = list(cuts.blocks(text))
+        blocks = list(cuts.blocks(text, threads))
         assert "".join(blocks) == text
         assert all(blocks)
         ends, place = set(cuts.places(text.encode()).tolist()), 0
