@@ -3,13 +3,14 @@ PYTHON ?= python3
 BOOKS ?= data/sample
 BIN := .venv/bin
 
-.PHONY: help setup story test check bench evolution clean
+.PHONY: help setup story test check bench bench-training evolution clean
 
 help:
 	@echo "make setup   a virtual environment in .venv with everything the commands need"
 	@echo "make story   train a small model on data/sample (minutes, on the CPU) and let it write a story"
 	@echo "make test    the whole test suite"
 	@echo "make check   formatting, lint, strict types, fast tests: one yes or no in about a minute"
+	@echo "make bench-training   our minutes of training beside AdamW's, the seed's and nanoGPT's recipes: hours; BOOKS, HELD_OUT as below"
 	@echo "make bench   the benchmarks; BOOKS=PATH, PAIRS=PATH give them real texts, HELD_OUT=FILE names books to measure on"
 
 setup: .venv/ready
@@ -39,8 +40,13 @@ check: .venv/ready-dev
 bench: .venv/ready-dev
 	$(BIN)/python -m benchmarks.bpe --texts $(BOOKS)
 	$(BIN)/python -m benchmarks.compression --texts $(BOOKS) $(if $(HELD_OUT),--held-out $(HELD_OUT)) $(if $(PAIRS),--pairs $(PAIRS))
+	$(BIN)/python -m benchmarks.worst_cases
 	$(BIN)/python -m benchmarks.prepare --texts $(BOOKS)
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.generation
+
+bench-training: .venv/ready-dev
+	$(BIN)/python -m benchmarks.training --texts $(BOOKS) $(if $(HELD_OUT),--held-out $(HELD_OUT))
 
 evolution: .venv/ready-dev
 	$(BIN)/python -m benchmarks.evolution --texts $(BOOKS)

@@ -8,7 +8,7 @@ once. Other stretches, such as a phrase in Cyrillic letters, are made of pieces 
 
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, compress, islice
 
 import numpy as np
 
@@ -52,8 +52,8 @@ class NewStretches:
     def ids(self, stretches: Sequence[bytes]) -> tuple[Numbers, Numbers]:
         """The ids of the stretches, all in one array, and how many each stretch has."""
         is_word = np.array([*map(is_one_piece, stretches)])
-        words = [stretch for stretch in stretches if is_one_piece(stretch)]
-        others = [[*self._splitter.pieces(stretch.decode())] for stretch in stretches if not is_one_piece(stretch)]
+        words = [*compress(stretches, is_word.tolist())]
+        others = [[*self._splitter.pieces(stretch.decode())] for stretch in compress(stretches, (~is_word).tolist())]
         new = self._not_known(others)
         merged, sizes = self._many_pieces.ids([*words, *map(str.encode, new)])
         ids_of_words, sizes_of_words = merged[: sizes[: len(words)].sum()], sizes[: len(words)]

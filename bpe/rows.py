@@ -56,11 +56,15 @@ class Rows(Generic[Scalar]):
 
     def __init__(self, dtype: np.dtype[Scalar], rows: Iterable[Sequence[int]] = ()) -> None:
         self._items = GrowingArray(np.zeros(0, dtype))
-        self._ends = GrowingArray(np.zeros(1, np.int64))  # row n is items[ends[n] : ends[n + 1]]
+        self._first_words = GrowingArray(
+            np.zeros(0, np.uint64)
+        )  # of each row, apart: so near each other they are read fast
+        self._starts = GrowingArray(np.zeros(0, np.int64))
+        self._lengths = GrowingArray(np.zeros(0, np.int64))
         self.extend(rows)
 
     def __len__(self) -> int:
-        return len(self._ends.values) - 1
+        return len(self._lengths.values)
 
     def extend(self, rows: Iterable[Sequence[int]]) -> None:
         """Append rows; they get the next numbers, the very first 0."""
@@ -70,36 +74,42 @@ class Rows(Generic[Scalar]):
 
     def extend_by_items(self, items: npt.ArrayLike, lengths: Numbers) -> None:
         """Append rows of these lengths, whose items stand one after the other."""
+        starts = len(self._items.values) + np.cumsum(lengths) - lengths
         self._items.extend(items)
-        self._ends.extend(self._ends.values[-1] + np.cumsum(lengths))
+        self._first_words.extend(self._items.words[starts])
+        self._starts.extend(starts)
+        self._lengths.extend(lengths)
 
     def lengths(self, numbers: Numbers) -> Numbers:
         """How long the rows of these numbers are. Raises IndexError for a number that no row has."""
-        lengths: Numbers = self._ends.values.take(numbers + 1) - self._ends.values.take(numbers)
-        return lengths
+        return self._lengths.values.take(numbers)
 
     def joined(self, numbers: Numbers) -> npt.NDArray[Scalar]:
         """The rows of these numbers, one after the other. Raises IndexError for a number that no row has."""
-        ends, items = self._ends.values, self._items.values
-        sources = ends.take(numbers)
         lengths = self.lengths(numbers)
         stops = np.cumsum(lengths)
         places = stops - lengths
         total = int(stops[-1]) if len(stops) else 0
-        joined = np.empty(total + WORD, items.dtype)
-        in_word = WORD // items.itemsize
-        longer = [np.flatnonzero(lengths > in_word)]  # rows of more than one word, of more than two, and so on
+        joined = np.empty(total + WORD, self._items.values.dtype)
+        longer = np.flatnonzero(lengths > WORD // joined.itemsize)
+        self._write_rests(joined, places.take(longer), numbers.take(longer))
+        words_from_each_item(joined)[places] = self._first_words.values.take(numbers)
+        return joined[:total]
+
+    def _write_rests(self, joined: npt.NDArray[Scalar], places: Numbers, numbers: Numbers) -> None:
+        """Write what follows the first word of the rows of these numbers, all longer, which begin at these places."""
+        items, starts, lengths = self._items.values, self._starts.values.take(numbers), self.lengths(numbers)
+        in_word = WORD // joined.itemsize
+        reaching = [np.arange(len(numbers))]  # the second word, the third, and so on
         for word in range(2, WORDS + 1):
-            longer.append(longer[-1][lengths[longer[-1]] > word * in_word])
-        for row in longer[-1].tolist():
-            source, place, length = sources[row], places[row], lengths[row]
-            joined[place : place + length] = items[source : source + length]
+            reaching.append(reaching[-1][lengths[reaching[-1]] > word * in_word])
+        for row in reaching[-1].tolist():
+            start, place, length = starts[row], places[row], lengths[row]
+            joined[place : place + length] = items[start : start + length]
         found, written = self._items.words, words_from_each_item(joined)
         for word in reversed(range(1, WORDS)):
-            rows, offset = longer[word - 1], word * in_word
-            written[places[rows] + offset] = found[sources[rows] + offset]
-        written[places] = found[sources]
-        return joined[:total]
+            rows, offset = reaching[word - 1], word * in_word
+            written[places[rows] + offset] = found[starts[rows] + offset]
 
 
 def words_from_each_item(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:

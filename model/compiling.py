@@ -11,6 +11,7 @@ The blocks as they are written are the definition; the tests hold what is compil
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ def head_loss(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(model.logits(hidden), targets, reduction="sum")
 
 
+@cache
 def can_compile(device: torch.device) -> bool:
     """Whether torch.compile works here, found by trying: it needs a C++ compiler for the CPU, Triton for a GPU."""
     if device.type == "mps":

@@ -20,7 +20,7 @@ from model.speed import tokens_per_second
 # without a limit, on a machine without a GPU
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
 CANDIDATES = ("nano", "micro", "small", "medium", "story", "large")  # from small to large
-TOKENS_PER_PARAMETER = 1.2  # with fewer training tokens for each parameter a smaller model does better (LOG.md)
+TOKENS_PER_PARAMETER = 3.0  # with fewer training tokens for each parameter a smaller model does better (LOG.md)
 GPU_BATCH_TOKENS = 65_536
 REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
 REPEATED_DROPOUT = 0.2
@@ -32,6 +32,7 @@ SCORING_COST = 2 * 2 / 3
 SAVING_SECONDS = 3.0  # the last save and the plot
 BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
 COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
+COMPILED_GAIN = 1.5  # times as fast as what is written, about; the preset that is chosen is measured (LOG.md)
 LEAST_RATE = {"cpu": 1e11, "mps": 1e12, "cuda": 1e13}  # operations per second that a device reaches in training
 TINY = 1e-6  # a share that makes an interval longer than any training
 
@@ -121,7 +122,8 @@ def make_plan(
     else:
         name = request.preset or DEFAULT_PRESET
         if request.preset is None and limit.seconds is not None:
-            name = choose_preset(limit.seconds, config, device, dtype)
+            gain = COMPILED_GAIN if pays_to_compile(PRESETS[name], limit, config.batch_tokens, device) else 1.0
+            name = choose_preset(limit.seconds, config, device, dtype, gain)
             notes.append(
                 f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
                 "(--preset NAME insists on another)"
@@ -159,14 +161,17 @@ def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device:
     return seconds >= COMPILED_FROM and can_compile(device)
 
 
-def choose_preset(seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> str:
+def choose_preset(
+    seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype, gain: float = 1.0
+) -> str:
     """The largest preset that sees at least TOKENS_PER_PARAMETER training tokens for each parameter in that time.
 
-    Measured from the smallest up, so that a slow machine spends its first seconds on small models only.
+    Measured from the smallest up, so that a slow machine spends its first seconds on small models only, and without
+    compiling each: gain is what compiling will bring.
     """
     chosen = CANDIDATES[0]
     for name in CANDIDATES:
-        tokens = seconds * tokens_per_second(PRESETS[name], config, device, dtype)
+        tokens = seconds * gain * tokens_per_second(PRESETS[name], config, device, dtype)
         if tokens < TOKENS_PER_PARAMETER * PRESETS[name].num_parameters:
             break
         chosen = name

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from model.build import build
 from model.config import PRESETS, ModelConfig, preset
@@ -184,3 +185,14 @@ def test_what_is_asked_for_is_not_worked_out():
 def test_small_made_as_wide_as_medium_has_the_heads_and_feed_forward_of_medium():
     wide, medium = preset("small", width=PRESETS["medium"].width), PRESETS["medium"]
     assert (wide.heads, wide.kv_heads, wide.hidden) == (medium.heads, medium.kv_heads, medium.hidden)
+
+
+@pytest.mark.parametrize("name", ["nano", "story", "classic"])
+def test_a_training_step_takes_the_operations_that_torch_counts(name):
+    shape = preset(name, layers=2, context=64)
+    with torch.device("meta"):
+        model = build(shape)
+        ids = torch.zeros(3, shape.context, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model(ids).sum().backward()
+    assert shape.operations_per_token == pytest.approx(counter.get_total_flops() / ids.numel(), rel=0.01)

@@ -14,7 +14,9 @@ from model.errors import ConfigError
 from model.plan import (
     BETWEEN_SAVES,
     CANDIDATES,
+    COMPILED_FROM,
     EVALUATION_SHARE,
+    LEAST_RATE,
     MOST_EPOCHS,
     REPEATED,
     SCORING_COST,
@@ -22,6 +24,7 @@ from model.plan import (
     Plan,
     choose_preset,
     make_plan,
+    pays_to_compile,
 )
 from model.request import Request
 from model.settings import STAGES, Limit
@@ -38,6 +41,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "can_compile", lambda _: False)
+
+
 def machine(rate: float, measured: list[ModelConfig] | None = None) -> Callable[..., float]:
     """What measures the speed of a machine that takes so much longer for a model as it has more parameters."""
 
@@ -49,16 +57,18 @@ def machine(rate: float, measured: list[ModelConfig] | None = None) -> Callable[
     return speed
 
 
-@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5))
-def test_the_largest_preset_is_chosen_that_sees_enough_tokens_in_the_time(rate: float, seconds: float) -> None:
+@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5), gain=st.sampled_from([1.0, 2.0]))
+def test_the_largest_preset_is_chosen_that_sees_enough_tokens_in_the_time(
+    rate: float, seconds: float, gain: float
+) -> None:
     measured: list[ModelConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "tokens_per_second", machine(rate, measured))
-        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32)
+        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, gain)
 
     def fits(name: str) -> bool:
         parameters = PRESETS[name].num_parameters
-        return seconds * rate / parameters >= TOKENS_PER_PARAMETER * parameters
+        return seconds * gain * (rate / parameters) >= TOKENS_PER_PARAMETER * parameters
 
     assert chosen == ([name for name in CANDIDATES if fits(name)] or [CANDIDATES[0]])[-1]
     place = CANDIDATES.index(chosen)
@@ -109,6 +119,18 @@ def test_a_kill_costs_a_timed_training_minutes_at_most(minutes: float, rate: flo
     assert timed(minutes, rate, preset=name, save_every=7).settings.config.save_every == 7
 
 
+@given(seconds=st.one_of(st.none(), st.floats(1, 1e4)), steps=st.integers(1, 10**6))
+def test_a_long_training_is_compiled_where_the_machine_can(seconds: float | None, steps: int) -> None:
+    shape, batch_tokens = PRESETS["nano"], 4096
+    by_time, by_steps = Limit(seconds=seconds), Limit(steps=steps)
+    assert not pays_to_compile(shape, by_time, batch_tokens, CPU)  # this one cannot
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "can_compile", lambda _: True)
+        assert pays_to_compile(shape, by_time, batch_tokens, CPU) == (seconds is None or seconds >= COMPILED_FROM)
+        operations = steps * batch_tokens * shape.operations_per_token
+        assert pays_to_compile(shape, by_steps, batch_tokens, CPU) == (operations >= COMPILED_FROM * LEAST_RATE["cpu"])
+
+
 def test_what_was_asked_for_is_not_chosen() -> None:
     made = timed(10, RATE, preset="small", layers=3, eval_every=7, batch_tokens=1024, seed=5)
     assert made.settings.shape == preset("small", layers=3)
@@ -145,13 +167,6 @@ def test_without_a_limit_a_cpu_trains_for_a_time_and_a_gpu_until_nothing_improve
     assert make_plan("finetune", Request(dtype="float32"), CPU).limit == Limit(seconds=600)
     gpu = make_plan("pretrain", Request(dtype="float32"), torch.device("cuda"))
     assert (gpu.limit, gpu.settings.preset) == (Limit(), "story")
-
-
-def test_the_speed_is_measured_on_real_steps_and_no_random_number_is_missed() -> None:
-    before = torch.get_rng_state()
-    shape = preset("nano", layers=1, width=64, context=16, vocab_size=300)
-    assert plan.tokens_per_second(shape, STAGES["pretrain"], CPU, torch.float32) > 0
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_plan_in_words_says_the_true_numbers() -> None:
