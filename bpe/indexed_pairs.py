@@ -58,13 +58,15 @@ class IndexedPairs:
         times = np.fromiter(words.values(), np.int64, len(words))
         dtype: npt.DTypeLike = np.int32 if len(text) < SMALL else np.int64
         self._at: Numbers = np.zeros(len(text), dtype)
-        of_word = np.concatenate(([0], times, [0])), np.concatenate(([1], lengths, [1]))
+        few_bits = np.min_scalar_type(times.max(initial=0))  # of memory there is one number for each byte of the words
+        of_word = np.concatenate(([0], times, [0])).astype(few_bits), np.concatenate(([1], lengths, [1]))
         self._times = np.repeat(*of_word)  # of the word that has this place
         self._table = PairTable(dtype)
         has_next = np.ones(len(text) - 1, np.bool_)
         has_next[np.cumsum(np.append(0, lengths))] = False
+        places = np.arange(len(has_next), dtype=dtype)[has_next]
         firsts, seconds = text[:-1][has_next], text[1:][has_next]
-        self._take_in(firsts, seconds, np.flatnonzero(has_next), by=firsts.astype(np.uint16) << 8 | seconds)
+        self._take_in(firsts, seconds, places, by=firsts.astype(np.uint16) << 8 | seconds)
 
     def merges(self, first_id: int) -> Iterator[Pair]:
         """See `Pairs`. What the pairs of a batch do to the words is done after the last of them is out."""
@@ -114,7 +116,7 @@ class IndexedPairs:
         right_ids = np.where(marks >= 0, first_new + marks, right_ids)
         self._at[places] = NO_PAIR
 
-        times, new_ids = self._times[places], first_new + batch.which
+        times, new_ids = self._times[places].astype(np.int64), first_new + batch.which
         table.lose(batch.pairs[batch.which], times)
         table.lose(left, times[to_left])
         table.lose(right, times[to_right])
@@ -148,7 +150,7 @@ class IndexedPairs:
         is_start[1:] = (firsts[1:] != firsts[:-1]) | (seconds[1:] != seconds[:-1])
         starts = np.flatnonzero(is_start)
         sizes = np.diff(starts, append=len(places))
-        counts = np.add.reduceat(self._times[places], starts)
+        counts = np.add.reduceat(self._times[places], starts, dtype=np.int64)
         pairs = self._table.add(keys_of(firsts[starts], seconds[starts]), counts, sizes, places)
         self._at[places] = np.repeat(pairs, sizes)
 
