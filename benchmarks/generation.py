@@ -39,6 +39,7 @@ from bpe.progress import progress_bar
 from model.build import build
 from model.config import ModelConfig, preset
 from model.folder import TOKENIZER
+from model.fused import FusedTransformer
 from model.hardware import DTYPES
 from model.quantize import quantize
 
@@ -85,8 +86,9 @@ def bytes_of_weights(shape: ModelConfig) -> dict[str, int]:
     for kind, options in OURS.items():
         with torch.device("meta"):
             model = build(shape).to(DTYPES[options.get("dtype", "float32")])
-            model = quantize(model, options["quantize"]) if "quantize" in options else model
-        sizes[f"ours {kind}"] = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+            whole = sum(parameter.nbytes for parameter in model.parameters())
+            few_bits = quantize(model, options["quantize"]) if "quantize" in options else None
+        sizes[f"ours {kind}"] = few_bits.weight_bytes if isinstance(few_bits, FusedTransformer) else whole
     sizes[UNCACHED] = sizes["ours float32"]
     return sizes | {f"transformers {kind}": sizes[f"ours {kind}"] for kind in ("float32", "bfloat16")}
 

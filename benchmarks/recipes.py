@@ -39,7 +39,7 @@ from model.folder import TOKENIZER
 from model.following import SilentReport
 from model.hardware import pick_device, pick_dtype
 from model.language_model import LanguageModel
-from model.loading import load
+from model.loading import load_stage
 from model.optimizer import Optimizer, parameter_groups
 from model.request import Request, Settings
 from model.run import RunFolder
@@ -159,7 +159,7 @@ def kept(recipe: str, folder: Path) -> Trained:
         model.load_state_dict(load_file(folder / WEIGHTS))
         tok, steps, tokens_per_step = Tokenizer.load(folder / TOKENIZER), facts["steps"], facts["tokens_per_step"]
     else:
-        model, tok = load(folder, dtype="float32")
+        model, tok = load_stage(folder, dtype="float32")
         record = RunFolder(folder).stage("pretrain")
         steps, tokens_per_step = record["step"], Settings.from_record(record["settings"]).tokens_per_step
     return Trained(model=model.to(pick_device()), tokenizer=tok, steps=steps, tokens_per_step=tokens_per_step)

@@ -52,8 +52,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     [
         ("float32", 4 * (MATRICES + EMBEDDING + NORMS)),
         ("float16", 2 * (MATRICES + EMBEDDING + NORMS)),
-        ("int8", MATRICES + EMBEDDING + 4 * (64 + 32 + 32 + 64 + 128 + 128 + 64 + 300 + NORMS)),
-        ("int4", MATRICES // 2 + 8 * MATRICES // 64 + EMBEDDING + 4 * (300 + NORMS)),
+        ("int8", MATRICES + EMBEDDING + 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64 + 300)),
+        ("int4", MATRICES // 2 + 4 * MATRICES // 64 + EMBEDDING + 2 * 300),
     ],
 )
 def test_every_weight_is_counted_once_with_its_scale(kind, size):
@@ -101,7 +101,7 @@ def test_a_rate_counts_the_tokens_after_the_first_of_every_story(task, monkeypat
 def test_a_peer_with_another_model_stops_the_benchmark(task, in_this_process, monkeypatch):
     def others(task: Task, ids: list[int]) -> Any:
         with torch.inference_mode():
-            return load(task.folder, "cpu")[0](torch.tensor([ids]))[0].numpy() + np.float32(0.01)
+            return load(task.folder, "cpu", "float32")[0](torch.tensor([ids]))[0].numpy() + np.float32(0.01)
 
     monkeypatch.setitem(generation.PEERS, "transformers", ["torch"])
     monkeypatch.delitem(generation.PEERS, "llama.cpp")
