@@ -67,7 +67,7 @@ class Trained:
 class AdamWOnly(Optimizer):
     """AdamW for every weight, behind the interface of our two optimizers."""
 
-    def __init__(self, model: torch.nn.Module, config: TrainConfig) -> None:
+    def __init__(self, model: torch.nn.Module, config: TrainConfig, dtype: torch.dtype) -> None:  # of Muon's products
         matrices, decayed, plain = parameter_groups(model)
         groups = [
             {"params": [*matrices, *decayed], "weight_decay": config.weight_decay},

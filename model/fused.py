@@ -88,6 +88,10 @@ class FusedTransformer(LanguageModel):
         return self.embedding.output(hidden)
 
     @property
+    def num_parameters(self) -> int:
+        return self.config.num_parameters  # they are kept in other forms
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of matrices that are read for every token."""
         products = [product.nbytes for block in self.blocks for product in block.products]

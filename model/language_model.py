@@ -74,8 +74,8 @@ class LanguageModel(nn.Module, ABC):
 
     @property
     def num_parameters(self) -> int:
-        """Weights that are trained, a tied tensor counted once; however they are kept."""
-        return self.config.num_parameters
+        """Weights that are trained, a tied tensor counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def device(self) -> torch.device:

@@ -13,6 +13,7 @@ from benchmarks.evolution import CHANGES, ROWS, Bench, Result, Training, config_
 from benchmarks.ladder import Ladder, shape_after
 from data.sources import text_source
 from model.config import preset
+from model.muon import Muon
 from model.optimizer import learning_rate_multiplier
 from model.settings import STAGES
 
@@ -84,7 +85,7 @@ def test_optimizers_and_schedules_are_those_of_their_rungs() -> None:
         kinds[rung] = [type(part) for part in optimizer_of(model, config_of(training, 0), training.changes).parts]
     assert kinds["tying"] == [torch.optim.Adam]
     assert kinds["adamw"] == [torch.optim.AdamW]
-    assert kinds["muon"] == kinds["schedule"] == [torch.optim.AdamW, torch.optim.Muon]
+    assert kinds["muon"] == kinds["schedule"] == [torch.optim.AdamW, Muon]
     constant, falling = (config_of(Training(rung=rung), 0) for rung in ("muon", "schedule"))
     assert [learning_rate_multiplier(step, step / 10, constant) for step in (0, 5, 9)] == [1, 1, 1]
     assert learning_rate_multiplier(90, 0.9, falling) < 0.3

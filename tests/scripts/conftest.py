@@ -47,6 +47,12 @@ WORDS = [
 
 
 @pytest.fixture(autouse=True)
+def nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than all that is trained here; tests/model/test_compiling.py is about it."""
+    monkeypatch.setattr("model.plan.can_compile", lambda _: False)
+
+
+@pytest.fixture(autouse=True)
 def quiet_machine() -> Iterator[None]:
     """One thread, and no logging set up by an earlier test."""
     threads = torch.get_num_threads()
