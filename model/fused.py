@@ -9,8 +9,8 @@ between the products is float32, whatever the weights are.
 model/transformer.py is the definition; it is what trains, and the tests hold this to it.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol, cast
 
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from bpe.threads import in_threads
 from model.attention import Cache, RMSNorm, attend, join_heads, positions_of, rotary_tables, visible
 from model.language_model import LanguageModel
 from model.transformer import Block, Transformer
@@ -45,19 +46,24 @@ class Tied(Protocol):
 
 
 class FusedTransformer(LanguageModel):
-    """What a Transformer says. linear, tied: lay out its matrices and its embedding, (vocab_size, width)."""
+    """What a Transformer says. linear, tied: lay out its matrices and its embedding, (vocab_size, width).
+
+    threads: that lay out. oneDNN keeps room for each but the caller's own, a fifth of what int8 takes.
+    """
 
     def __init__(
-        self, transformer: Transformer, linear: Callable[[Tensor], Product], tied: Callable[[Tensor], Tied]
+        self,
+        transformer: Transformer,
+        linear: Callable[[Tensor], Product],
+        tied: Callable[[Tensor], Tied],
+        threads: int = 1,
     ) -> None:
         super().__init__(transformer.config)
         self.stage = transformer.stage
         config, decoder = transformer.config, transformer.model
         with torch.no_grad():
-            with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # kernels lay out on one core
-                self.blocks: list[FusedBlock] = list(
-                    threads.map(lambda block: FusedBlock(cast(Block, block), linear), decoder.layers)
-                )
+            lay_out = partial(FusedBlock, linear=linear)  # FBGEMM does it on one core
+            self.blocks: list[FusedBlock] = list(in_threads(lay_out, cast(Iterable[Block], decoder.layers), threads))
             self.embedding: Tied = tied(decoder.embed_tokens.weight)
             self.norm: FusedNorm = FusedNorm(decoder.norm)
         places = torch.arange(config.context, device=transformer.device)

@@ -44,7 +44,8 @@ def load(
         return quantized(model, quantize), tok
     if isinstance(model, Transformer) and model.device.type == "cpu":
         weights = torch.float16 if dtype is None and has_fbgemm() else None
-        return FusedTransformer(model, partial(fastest, dtype=weights), partial(FastestTied, dtype=weights)), tok
+        linear, tied = partial(fastest, dtype=weights), partial(FastestTied, dtype=weights)
+        return FusedTransformer(model, linear, tied, torch.get_num_threads()), tok
     return model, tok
 
 
