@@ -95,7 +95,8 @@ class FusedTransformer(LanguageModel):
 
     @property
     def num_parameters(self) -> int:
-        return self.config.num_parameters  # they are kept in other forms
+        """Weights that were trained; they are kept in other forms here."""
+        return self.config.num_parameters
 
     @property
     def weight_bytes(self) -> int:

@@ -136,7 +136,7 @@ def probabilities_by_definition(logits: Sequence[float], recent: Sequence[int], 
         kept = {token: weight for token, weight in kept.items() if weight >= last}
     top, mass = dict[int, float](), 0.0
     for token, probability in normalised(kept).items():
-        if mass < sampling.top_p:
+        if mass < sampling.top_p or sampling.top_p == 1:  # a sum may reach 1 by rounding before it is whole
             top[token] = probability
         mass += probability
     most = max(top.values())

@@ -178,7 +178,10 @@ def test_adamw_is_our_command_with_one_optimizer_for_all(
 @pytest.mark.parametrize(
     ("make", "rates"),
     [
-        (lambda model: AdamWOnly(model, STAGES["pretrain"]), [recipes.ADAMW_RATE, recipes.ADAMW_RATE / 4]),
+        (
+            lambda model: AdamWOnly(model, STAGES["pretrain"], torch.float32),
+            [recipes.ADAMW_RATE, recipes.ADAMW_RATE / 4],
+        ),
         (ConstantAdam, [recipes.ADAM_RATE] * 2),
     ],
     ids=["adamw", "classic"],
