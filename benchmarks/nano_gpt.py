@@ -10,8 +10,6 @@ there), a schedule that ends with the minutes, and no time spent on evaluation.
 """
 
 import math
-import os
-import shutil
 from collections.abc import Callable
 
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from bpe.block_encoder import Ids
 from model.attention import Cache, positions_of, visible
+from model.compiling import can_compile
 from model.config import ModelConfig
 from model.hardware import matrix_products_in
 from model.language_model import LanguageModel
@@ -114,7 +113,7 @@ def train_nano_gpt(
     matrices, others = ([p for p in model.parameters() if (p.ndim == 2) is matrix] for matrix in (True, False))
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=PEAK, betas=BETAS)
-    loss_of = torch.compile(model.loss) if can_compile() else model.loss
+    loss_of = torch.compile(model.loss) if can_compile(model.device) else model.loss
     random = torch.Generator().manual_seed(seed)
     text = torch.from_numpy(ids.astype("int64"))
     step, warm = 0, 0.0
@@ -144,8 +143,3 @@ def learning_rate(step: int, progress: float, warm: float) -> float:
         return PEAK * (step + 1) / (WARMUP + 1)
     fallen = min(1.0, (progress - warm) / (1.0 - warm))
     return LEAST + (PEAK - LEAST) * (1 + math.cos(math.pi * fallen)) / 2
-
-
-def can_compile() -> bool:
-    """Whether there is a C++ compiler for torch.compile."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None

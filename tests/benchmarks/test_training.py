@@ -142,7 +142,7 @@ def test_a_recipe_is_kept_as_it_was_trained(
     monkeypatch.setattr(
         recipes, "SHAPE", replace(recipes.SHAPE, width=32, head_size=8, layers=1, hidden=64, vocab_size=280)
     )
-    monkeypatch.setattr("benchmarks.nano_gpt.can_compile", lambda: False)
+    monkeypatch.setattr("benchmarks.nano_gpt.can_compile", lambda _: False)
     monkeypatch.setattr(recipes, "time", SimpleNamespace(monotonic=count().__next__))  # a second for every look at it
     monkeypatch.setattr(recipes, "Limit", lambda seconds: Limit(steps=int(seconds)))
     given = ["--texts", *map(str, texts), "--minutes", "1", "--seed", "1", "--run", str(tmp_path / "run")]

@@ -23,7 +23,14 @@ pytestmark = [
     pytest.mark.slow,  # compiling takes its time
     pytest.mark.filterwarnings("ignore"),  # torch's compiler warns of what is torch's own
 ]
-needs_compiler = pytest.mark.skipif(not can_compile(CPU), reason="torch.compile needs a C++ compiler here")
+needs_compiler = pytest.mark.usefixtures("compiler")
+
+
+@pytest.fixture
+def compiler() -> None:
+    """Found only when a test is about to run: it takes seconds."""
+    if not can_compile(CPU):
+        pytest.skip("torch.compile needs a C++ compiler here")
 
 
 @pytest.fixture(autouse=True)
