@@ -56,9 +56,8 @@ class Rows(Generic[Scalar]):
 
     def __init__(self, dtype: np.dtype[Scalar], rows: Iterable[Sequence[int]] = ()) -> None:
         self._items = GrowingArray(np.zeros(0, dtype))
-        self._first_words = GrowingArray(
-            np.zeros(0, np.uint64)
-        )  # of each row, apart: so near each other they are read fast
+        # the first word of each row, apart from the items: so near each other they are read fast
+        self._first_words = GrowingArray(np.zeros(0, np.uint64))
         self._starts = GrowingArray(np.zeros(0, np.int64))
         self._lengths = GrowingArray(np.zeros(0, np.int64))
         self.extend(rows)
