@@ -69,6 +69,8 @@ def find_stage(folder: str | os.PathLike[str]) -> Path:
     for candidate in (folder, *(folder / stage for stage in LATEST_FIRST)):
         if _saved_at(candidate) is not None:
             return candidate
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file; pass --run with the folder of a trained run")
     if not folder.exists():
         raise ModelError(
             f"there is no folder {folder}; pass --run with a trained run, or type `make story` to train one"

@@ -297,6 +297,7 @@ def test_the_command_scores_weights_of_few_bits_as_they_are(
         (["{run}", "--texts", "{pairs}", "--pairs", "{pairs}"], "pass --texts or --pairs"),
         (["{run}/nowhere", "--pairs", "{pairs}"], "there is no folder"),
         (["{pairs}", "--pairs", "{pairs}"], "has no trained stage"),
+        (["{pairs}/train.wp_source", "--pairs", "{pairs}"], "is a file"),
         (["{run}", "--pairs", "{pairs}/nowhere"], "nowhere"),
         (["{run}", "--texts", "{pairs}/nowhere"], "nowhere"),
         (["{run}", "--pairs", "{pairs}", "--device", "abacus"], "no device 'abacus'"),
