@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import numpy as np
+from bpe.freed_memory import keep_freed_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,7 +19,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
 
     One worker is the caller's own thread.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     if workers == 1:
         yield from map(work, items)
         return
@@ -31,12 +31,3 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library keep memory that is freed, some 60 MB, for the next arrays.
-
-    Handing it back and forth takes a tenth of the time, and threads wait for each other meanwhile. glibc keeps as much
-    as twice the largest array that it has seen freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD); others do not mind.
-    """
-    np.empty(31 << 20, np.uint8)

@@ -16,6 +16,7 @@ from itertools import islice
 
 import torch
 
+from bpe.freed_memory import keep_freed_memory
 from bpe.progress import progress_bar
 from data.batches import HeldOut
 from model.build import LanguageModel
@@ -49,6 +50,7 @@ def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, pro
 
     Each process of a group (model/parallel.py) scores its share of the batches, and all get the whole score.
     """
+    keep_freed_memory()
     device = model.device
     was_training = model.training
     model.eval()

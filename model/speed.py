@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from bpe.freed_memory import keep_freed_memory
 from data.batches import Batch
 from model.build import build
 from model.config import ModelConfig
@@ -29,6 +30,7 @@ def tokens_per_second(
     compiled: in compiled code, which a training of the same shape in this process then uses too.
     Of a group of processes the others are taken to be as fast as this one.
     """
+    keep_freed_memory()
     config = replace(config, batch_tokens=max(config.batch_tokens, shape.context))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = build(shape, dropout=config.dropout).to(device)

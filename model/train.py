@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bpe.freed_memory import keep_freed_memory
 from data.batches import Batch, HeldOut, TrainingBatches
 from model.averaging import Average
 from model.build import LanguageModel
@@ -129,6 +130,7 @@ def train(
 
     Raises Diverged when the loss or its gradient is no longer a number; the weights are then those of the step before.
     """
+    keep_freed_memory()
     while (progress := of_first(run.progress(limit, config))) < 1.0 and not any_of(report.wants_stop()):
         if run.step % config.eval_every == 0 and run.evaluated < run.step:
             judge(run, held_out, config, report)
