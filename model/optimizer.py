@@ -14,7 +14,7 @@ from torch import nn
 from model.muon import Muon
 from model.settings import TrainConfig
 
-ADAMW_SHARE = 0.2  # AdamW's peak learning rate as a share of Muon's
+ADAMW_SHARE = 0.4  # AdamW's peak learning rate as a share of Muon's
 
 
 class Optimizer:

@@ -12,6 +12,7 @@ import torch
 
 from model.compiling import can_compile
 from model.config import PRESETS, ModelConfig
+from model.expectation import expected_bits_per_byte
 from model.hardware import dtype_name, pick_dtype
 from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
 from model.settings import Limit, Stage, TrainConfig
@@ -19,11 +20,11 @@ from model.speed import tokens_per_second
 
 # without a limit, on a machine without a GPU
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
-CANDIDATES = ("nano", "micro", "small", "medium", "story", "large")  # from small to large
-TOKENS_PER_PARAMETER = 3.0  # with fewer training tokens for each parameter a smaller model does better (LOG.md)
+CANDIDATES = ("nano", "tiny", "mini", "small", "medium", "story", "large")  # from small to large
 GPU_BATCH_TOKENS = 65_536
-REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
-REPEATED_DROPOUT = 0.2
+# what is read again and again teaches less each time, and is learned by heart
+DROPOUTS = ((3, 0.1), (8, 0.2))  # from so many times through a text on
+REPEATED_WEIGHT_DECAY = 0.3  # from the first of these on
 MOST_EPOCHS = 12  # times through a text in a timed training; more of them only made held-out text worse (LOG.md)
 EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
@@ -68,9 +69,10 @@ class Plan:
         step = self.settings.tokens_per_step
         tokens = (self.limit.steps or 0) * step + (self.limit.seconds or 0.0) * self.tokens_per_second
         plan = self
-        if tokens > REPEATED * tokens_per_epoch:
-            config = replace(self.settings.config, dropout=REPEATED_DROPOUT)
-            plan = replace(plan, settings=replace(self.settings, config=config))
+        for times, dropout in DROPOUTS:
+            if tokens > times * tokens_per_epoch:
+                config = replace(self.settings.config, dropout=dropout, weight_decay=REPEATED_WEIGHT_DECAY)
+                plan = replace(plan, settings=replace(self.settings, config=config))
         if self.limit.seconds is not None and tokens > MOST_EPOCHS * tokens_per_epoch:
             note = f"the text is small: {MOST_EPOCHS} times through it is enough, and takes less than that time"
             steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / step)
@@ -104,6 +106,15 @@ class Plan:
             f"training {until}, {self.settings.tokens_per_step:,} tokens a step, "
             f"{tokens_per_epoch:,} once through the data",
         ]
+
+    def expectation(self, num_parameters: int, tokens_per_epoch: int) -> list[str]:
+        """What a new model will come to, in words; none where only held-out text will end its training."""
+        limit = self.training_limit
+        tokens = (limit.steps or 0) * self.settings.tokens_per_step + (limit.seconds or 0.0) * self.tokens_per_second
+        if not tokens:
+            return []
+        expected = expected_bits_per_byte(num_parameters, tokens, tokens_per_epoch)
+        return [f"expected of held-out text, if it is English prose: about {expected:.2f} bits per byte"]
 
 
 def make_plan(
@@ -164,15 +175,16 @@ def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device:
 def choose_preset(
     seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype, gain: float = 1.0
 ) -> str:
-    """The largest preset that sees at least TOKENS_PER_PARAMETER training tokens for each parameter in that time.
+    """The preset of which the lowest held-out loss is to be expected after that time, if no text is read twice.
 
-    Measured from the smallest up, so that a slow machine spends its first seconds on small models only, and without
-    compiling each: gain is what compiling will bring.
+    Measured from the smallest up to the first that does worse, so that a slow machine spends its first seconds on small
+    models only, and without compiling each: gain is what compiling will bring.
     """
-    chosen = CANDIDATES[0]
+    chosen, lowest = CANDIDATES[0], math.inf
     for name in CANDIDATES:
         tokens = seconds * gain * tokens_per_second(PRESETS[name], config, device, dtype)
-        if tokens < TOKENS_PER_PARAMETER * PRESETS[name].num_parameters:
+        expected = expected_bits_per_byte(PRESETS[name].num_parameters, tokens)
+        if expected >= lowest:
             break
-        chosen = name
+        chosen, lowest = name, expected
     return chosen

@@ -168,7 +168,9 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         tokenizer=begun.tokenizer.fingerprint,
     )
     memory = estimate(run, plan.settings.tokens_per_step) if record else fit(run, plan.settings.tokens_per_step)
-    for line in (*plan.lines(run.model.num_parameters, batches.tokens_per_epoch, device), memory.line):
+    sizes = run.model.num_parameters, batches.tokens_per_epoch
+    expected = plan.expectation(*sizes) if stage == "pretrain" and record is None else []
+    for line in (*plan.lines(*sizes, device), *expected, memory.line):
         _log.warning("%s", line)
     if plan.compiled:
         run.compile()

@@ -15,7 +15,9 @@ from model.errors import ConfigError
 
 COUNTS = {
     "nano": 1_377_920,
+    "tiny": 3_262_592,
     "micro": 3_443_904,
+    "mini": 6_441_984,
     "small": 8_525_056,
     "medium": 27_536_256,
     "storygpt": 39_530_240,
@@ -138,7 +140,7 @@ def test_a_config_cannot_be_changed():
 
 def test_an_unknown_preset_is_answered_with_all_of_them_and_their_parameters():
     with pytest.raises(ConfigError) as error:
-        preset("tiny")
+        preset("huge")
     for name, count in COUNTS.items():
         assert f"{name} ({count:,} parameters)" in str(error.value)
 

@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from model import plan
 from model.config import PRESETS, ModelConfig, preset
 from model.errors import ConfigError
+from model.expectation import expected_bits_per_byte
 from model.plan import (
     BETWEEN_SAVES,
     CANDIDATES,
     COMPILED_FROM,
+    DROPOUTS,
     EVALUATION_SHARE,
     LEAST_RATE,
     MOST_EPOCHS,
-    REPEATED,
+    REPEATED_WEIGHT_DECAY,
     SCORING_COST,
-    TOKENS_PER_PARAMETER,
     Plan,
     choose_preset,
     make_plan,
@@ -58,19 +59,17 @@ def machine(rate: float, measured: list[ModelConfig] | None = None) -> Callable[
 
 
 @given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5), gain=st.sampled_from([1.0, 2.0]))
-def test_the_largest_preset_is_chosen_that_sees_enough_tokens_in_the_time(
-    rate: float, seconds: float, gain: float
-) -> None:
+def test_the_preset_is_chosen_that_is_expected_to_predict_best(rate: float, seconds: float, gain: float) -> None:
     measured: list[ModelConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "tokens_per_second", machine(rate, measured))
         chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, gain)
 
-    def fits(name: str) -> bool:
+    def expected(name: str) -> float:
         parameters = PRESETS[name].num_parameters
-        return seconds * gain * (rate / parameters) >= TOKENS_PER_PARAMETER * parameters
+        return expected_bits_per_byte(parameters, seconds * gain * rate / parameters)
 
-    assert chosen == ([name for name in CANDIDATES if fits(name)] or [CANDIDATES[0]])[-1]
+    assert chosen == min(CANDIDATES, key=expected)
     place = CANDIDATES.index(chosen)
     assert measured[:place] == [PRESETS[name] for name in CANDIDATES[:place]]
     assert len(measured) <= place + 2  # larger ones would only cost time
@@ -177,6 +176,17 @@ def test_the_plan_in_words_says_the_true_numbers() -> None:
     assert "for 2.5 minutes" in "\n".join(timed(2.5, RATE).lines(1, 1, CPU))
 
 
+def test_the_plan_says_what_to_expect_where_it_knows_how_much_will_be_read() -> None:
+    steps = make_plan("pretrain", Request(steps=10, preset="nano", batch_tokens=1_000, dtype="float32"), CPU)
+    (line,) = steps.expectation(1_377_920, 768)
+    assert f"about {expected_bits_per_byte(1_377_920, 7_680, 768):.2f} bits per byte" in line
+    minutes = timed(2.5, RATE)
+    (line,) = minutes.expectation(1_377_920, 10**9)
+    tokens = (150 - minutes.closing_seconds) * minutes.tokens_per_second
+    assert f"about {expected_bits_per_byte(1_377_920, tokens):.2f} bits per byte" in line
+    assert replace(minutes, limit=Limit()).expectation(1_377_920, 768) == []
+
+
 def test_a_vocabulary_changes_nothing_else_of_a_plan() -> None:
     made = make_plan("pretrain", Request(steps=10, preset="nano"), CPU)
     changed = asdict(made.with_vocabulary(300))
@@ -206,7 +216,8 @@ def test_a_timed_training_goes_through_its_text_only_so_often(
         assert steps * made.settings.tokens_per_step >= MOST_EPOCHS * tokens_per_epoch
     else:
         assert made.training_limit.seconds is not None
-    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
+    assert made.settings.config.dropout == max([dropout for times, dropout in DROPOUTS if epochs > times], default=0.0)
+    assert (made.settings.config.weight_decay == REPEATED_WEIGHT_DECAY) == (epochs > DROPOUTS[0][0])
     assert made.limit == Limit(seconds=seconds)  # what was asked for stays on record
 
 
@@ -217,4 +228,5 @@ def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_text_repeats
     made = make_steps_plan(steps).for_text(tokens_per_epoch)
     assert made.training_limit == Limit(steps=steps)
     epochs = steps * made.settings.tokens_per_step / tokens_per_epoch
-    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
+    assert made.settings.config.dropout == max([dropout for times, dropout in DROPOUTS if epochs > times], default=0.0)
+    assert (made.settings.config.weight_decay == REPEATED_WEIGHT_DECAY) == (epochs > DROPOUTS[0][0])

@@ -1,0 +1,30 @@
+"""What held-out loss a training will come to, told before it begins.
+
+In: a model's size, how much it will read, and how much of that is new.  Out: bits per byte.
+
+The loss falls with size and with reading, each by a power law, towards what no model could foresee (Hoffmann et al.
+2022, arXiv:2203.15556, section 3.3, whose exponents stand here). Text that was read before teaches less each time
+(Muennighoff et al. 2023, arXiv:2305.16264). The other numbers are fitted to trainings of ours (LOG.md), which were on
+English prose, by this recipe: for other text they tell sizes and times apart, not the loss itself.
+"""
+
+import math
+
+SIZE_EXPONENT, READING_EXPONENT = 0.34, 0.28
+UNFORESEEN, BY_SIZE, BY_READING = 1.144, 20.27, 28.69  # bits per byte, with parameters and tokens in ones
+REPEATS = 15.4  # times that text is read again until further reading teaches nearly nothing
+
+
+def expected_bits_per_byte(parameters: int, tokens: float, tokens_per_epoch: float = math.inf) -> float:
+    """Of held-out text, after reading so many tokens of a text that has so many."""
+    by_size: float = BY_SIZE / parameters**SIZE_EXPONENT
+    by_reading: float = BY_READING / worth(tokens, tokens_per_epoch) ** READING_EXPONENT
+    return UNFORESEEN + by_size + by_reading
+
+
+def worth(tokens: float, tokens_per_epoch: float) -> float:
+    """How many new tokens would teach as much as these, of a text that has so many."""
+    if tokens <= tokens_per_epoch:
+        return tokens
+    repeats = tokens / tokens_per_epoch - 1
+    return tokens_per_epoch * (1 - REPEATS * math.expm1(-repeats / REPEATS))
