@@ -20,7 +20,7 @@ from model.speed import tokens_per_second
 
 # without a limit, on a machine without a GPU
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
-CANDIDATES = ("nano", "tiny", "mini", "small", "medium", "story", "large")  # from small to large
+CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small to large
 GPU_BATCH_TOKENS = 65_536
 # what is read again and again teaches less each time, and is learned by heart
 DROPOUTS = ((3, 0.1), (8, 0.2))  # from so many times through a text on

@@ -15,10 +15,10 @@ from model.errors import ConfigError
 
 COUNTS = {
     "nano": 1_377_920,
-    "tiny": 3_262_592,
     "micro": 3_443_904,
-    "mini": 6_441_984,
+    "tiny": 4_524_160,
     "small": 8_525_056,
+    "mini": 9_768_832,
     "medium": 27_536_256,
     "storygpt": 39_530_240,
     "story": 76_858_496,
