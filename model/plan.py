@@ -22,9 +22,8 @@ from model.speed import tokens_per_second
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
 CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small to large
 GPU_BATCH_TOKENS = 65_536
-# what is read again and again teaches less each time, and is learned by heart
-REPEATED, REPEATED_WEIGHT_DECAY = 3, 0.3  # from so many times through a text on
-OFTEN_REPEATED, OFTEN_REPEATED_DROPOUT = 8, 0.2  # drawing what to drop costs a quarter of a processor's speed
+REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
+REPEATED_DROPOUT = 0.2
 MOST_EPOCHS = 12  # times through a text in a timed training; more of them only made held-out text worse (LOG.md)
 EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
@@ -68,12 +67,10 @@ class Plan:
         """This plan for a text of that many tokens: what is read many times needs dropout, and in the end an end."""
         step = self.settings.tokens_per_step
         tokens = (self.limit.steps or 0) * step + (self.limit.seconds or 0.0) * self.tokens_per_second
-        config = self.settings.config
+        plan = self
         if tokens > REPEATED * tokens_per_epoch:
-            config = replace(config, weight_decay=REPEATED_WEIGHT_DECAY)
-        if tokens > OFTEN_REPEATED * tokens_per_epoch:
-            config = replace(config, dropout=OFTEN_REPEATED_DROPOUT)
-        plan = replace(self, settings=replace(self.settings, config=config))
+            config = replace(self.settings.config, dropout=REPEATED_DROPOUT)
+            plan = replace(plan, settings=replace(self.settings, config=config))
         if self.limit.seconds is not None and tokens > MOST_EPOCHS * tokens_per_epoch:
             note = f"the text is small: {MOST_EPOCHS} times through it is enough, and takes less than that time"
             steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / step)

@@ -19,9 +19,7 @@ from model.plan import (
     EVALUATION_SHARE,
     LEAST_RATE,
     MOST_EPOCHS,
-    OFTEN_REPEATED,
     REPEATED,
-    REPEATED_WEIGHT_DECAY,
     SCORING_COST,
     Plan,
     choose_preset,
@@ -217,8 +215,7 @@ def test_a_timed_training_goes_through_its_text_only_so_often(
         assert steps * made.settings.tokens_per_step >= MOST_EPOCHS * tokens_per_epoch
     else:
         assert made.training_limit.seconds is not None
-    assert (made.settings.config.dropout > 0) == (epochs > OFTEN_REPEATED)
-    assert (made.settings.config.weight_decay == REPEATED_WEIGHT_DECAY) == (epochs > REPEATED)
+    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
     assert made.limit == Limit(seconds=seconds)  # what was asked for stays on record
 
 
@@ -229,5 +226,4 @@ def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_text_repeats
     made = make_steps_plan(steps).for_text(tokens_per_epoch)
     assert made.training_limit == Limit(steps=steps)
     epochs = steps * made.settings.tokens_per_step / tokens_per_epoch
-    assert (made.settings.config.dropout > 0) == (epochs > OFTEN_REPEATED)
-    assert (made.settings.config.weight_decay == REPEATED_WEIGHT_DECAY) == (epochs > REPEATED)
+    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
