@@ -219,7 +219,7 @@ def test_a_run_that_is_not_there_or_has_no_stage_yet_is_one_line(main, tmp_path)
     (tmp_path / "run" / "pretrain").mkdir(parents=True)
     assert_one_line(main("the man", "--run", tmp_path / "run"), "no trained stage yet", "LLM-BPE.py --stage pretrain")
     (tmp_path / "file").write_text("no run", encoding="utf-8")
-    assert_one_line(main("the man", "--run", tmp_path / "file"), "no trained stage")
+    assert_one_line(main("the man", "--run", tmp_path / "file"), "is a file")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
