@@ -9,7 +9,7 @@ help:
 	@echo "make setup   a virtual environment in .venv with everything the commands need"
 	@echo "make story   train a small model on data/sample (minutes, on the CPU) and let it write a story"
 	@echo "make test    the whole test suite"
-	@echo "make check   formatting, lint, strict types, fast tests: one yes or no, in three minutes on two cores"
+	@echo "make check   formatting, lint, strict types, fast tests: one yes or no, in two minutes on two cores"
 	@echo "make bench-training   our minutes of training beside AdamW's, the seed's and nanoGPT's recipes: hours; BOOKS, HELD_OUT as below"
 	@echo "make bench   the benchmarks; BOOKS=PATH, PAIRS=PATH give them real texts, HELD_OUT=FILE names books to measure on"
 
@@ -35,7 +35,7 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto
 
 bench: .venv/ready-dev
 	$(BIN)/python -m benchmarks.bpe --texts $(BOOKS)

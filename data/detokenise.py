@@ -9,7 +9,7 @@ import re
 
 _SIGN = re.compile(
     r"``|''|-[LR][RSC]B-|\w (?:[nN]['][tT]|'(?:s|re|ve|ll|m|d|S|RE|VE|LL|M|D)|' (?:s|t|re|ve|ll|m|d))\b"
-    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)|[(\[] (?=\w)|[\w'\")] [.,!?;]+(?<!\.\.)(?=\s|$)",
+    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)|[(\[] (?=\w)|(?<!\w)[$£€] (?=\d)|[\w'\")] [.,!?;]+(?<!\.\.)(?=\s|$)",
     re.MULTILINE,
 )
 
@@ -41,7 +41,7 @@ def detokenise(text: str) -> str:
     """The text in ordinary spelling where it is tokenised, else the same text. In: what `normalise` gives.
 
     Tokenised is what shows one of these: two backticks or apostrophes as a quotation mark, a double one with blanks on
-    both sides, `do n't`, `it 's`, `it ' s`, `gon na`, `-LRB-`, `( word`, or a mark of punctuation after a blank.
+    both sides, `do n't`, `it 's`, `it ' s`, `gon na`, `-LRB-`, `( word`, `$ 5`, or a mark of punctuation after a blank.
     """
     if not _SIGN.search(text):
         return text

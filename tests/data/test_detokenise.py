@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from data.detokenise import detokenise
@@ -31,6 +31,7 @@ sentence = st.tuples(
 ordinary = st.lists(sentence.map(lambda s: ", ".join(s[0]) + s[1]), min_size=1, max_size=3).map(" ".join)
 
 
+@example("$5...")
 @settings(max_examples=200)
 @given(ordinary)
 def test_detokenising_undoes_the_tokenizer(text: str) -> None:
