@@ -9,7 +9,8 @@ import re
 
 _SIGN = re.compile(
     r"``|''|-[LR][RSC]B-|\w (?:[nN]['][tT]|'(?:s|re|ve|ll|m|d|S|RE|VE|LL|M|D)|' (?:s|t|re|ve|ll|m|d))\b"
-    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)|[(\[] (?=\w)|(?<!\w)[$£€] (?=\d)|[\w'\")] [.,!?;]+(?<!\.\.)(?=\s|$)",
+    r"|\b(?:[gG]on na|[gG]ot ta|[wW]an na)\b|(?: |^)\" (?=\S)|[(\[] (?=\w)|(?<!\w)[$£€] (?=\d)"
+    r"|[\w'\")] [.,!?;]+(?<!\.\.)(?=\s|$)",
     re.MULTILINE,
 )
 
