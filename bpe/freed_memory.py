@@ -9,11 +9,13 @@ for each other meanwhile. glibc can be told to keep what is freed (mallopt(3)); 
 
 import ctypes
 import sys
+from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_..., from malloc.h
 ALL = -1  # the largest of the library's unsigned numbers
 
 
+@cache  # once said, it stays
 def keep_freed_memory() -> None:
     """Let this process keep all memory that it frees."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):

@@ -66,7 +66,7 @@ class Plan:
     def for_text(self, tokens_per_epoch: int) -> "Plan":
         """This plan for a text of that many tokens: what is read many times needs dropout, and in the end an end."""
         step = self.settings.tokens_per_step
-        tokens = (self.limit.steps or 0) * step + (self.limit.seconds or 0.0) * self.tokens_per_second
+        tokens = self.tokens_in(self.limit)
         plan = self
         if tokens > REPEATED * tokens_per_epoch:
             config = replace(self.settings.config, dropout=REPEATED_DROPOUT)
@@ -76,6 +76,10 @@ class Plan:
             steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / step)
             plan = replace(plan, most_steps=steps, notes=(*self.notes, note))
         return plan
+
+    def tokens_in(self, limit: Limit) -> float:
+        """How many tokens are read until a limit, the same ones again counted again; 0 where it sets none."""
+        return (limit.steps or 0) * self.settings.tokens_per_step + (limit.seconds or 0.0) * self.tokens_per_second
 
     def to_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -107,8 +111,7 @@ class Plan:
 
     def expectation(self, num_parameters: int, tokens_per_epoch: int) -> list[str]:
         """What a new model will come to, in words; none where only held-out text will end its training."""
-        limit = self.training_limit
-        tokens = (limit.steps or 0) * self.settings.tokens_per_step + (limit.seconds or 0.0) * self.tokens_per_second
+        tokens = self.tokens_in(self.training_limit)
         if not tokens:
             return []
         expected = expected_bits_per_byte(num_parameters, tokens, tokens_per_epoch)

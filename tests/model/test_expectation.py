@@ -1,15 +1,38 @@
-"""Laws of what is expected of a training, whatever the fitted numbers are."""
+"""Laws of what is expected of a training, whatever the fitted numbers are; and these are the least squares."""
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.expectation import REPEATS, UNFORESEEN, expected_bits_per_byte, worth
+from model.expectation import (
+    BY_READING,
+    BY_SIZE,
+    READING_EXPONENT,
+    REPEATS,
+    SIZE_EXPONENT,
+    UNFORESEEN,
+    expected_bits_per_byte,
+    worth,
+)
 
 parameters = st.integers(10**5, 10**9)
 tokens = st.floats(1e5, 1e11)
+
+TOKENS_PER_EPOCH, TOKENS_PER_STEP = 2_549_948, 4_096
+TRAININGS = (  # parameters, steps, bits per byte of all held-out text: those of LOG.md, 2026-11-26
+    (1_377_920, 600, 1.7746),
+    (1_377_920, 1_541, 1.6745),
+    (2_558_144, 1_060, 1.6732),
+    (2_524_672, 1_440, 1.6552),
+    (3_262_592, 1_072, 1.6585),
+    (4_000_512, 815, 1.6954),
+    (4_720_768, 1_013, 1.6525),
+    (4_524_160, 1_151, 1.650),
+    (4_524_160, 3_788, 1.587),
+)
 
 
 @given(parameters=parameters, tokens=tokens, epoch=tokens, more=st.floats(1.01, 10))
@@ -34,3 +57,14 @@ def test_text_that_is_read_again_is_worth_less_than_new_text(tokens: float, epoc
 def test_the_second_reading_is_worth_less_than_the_first_and_more_than_the_third() -> None:
     assert worth(2e6, 1e6) == pytest.approx(1e6 * (1 + REPEATS * (1 - math.exp(-1 / REPEATS))))
     assert 1e6 > worth(2e6, 1e6) - 1e6 > worth(3e6, 1e6) - worth(2e6, 1e6) > 0
+
+
+def test_the_numbers_are_the_least_squares_of_the_trainings_on_record() -> None:
+    features = [
+        (1.0, size**-SIZE_EXPONENT, worth(steps * TOKENS_PER_STEP, TOKENS_PER_EPOCH) ** -READING_EXPONENT)
+        for size, steps, _ in TRAININGS
+    ]
+    fitted = np.linalg.lstsq(np.array(features), np.array([bits for *_, bits in TRAININGS]))[0]
+    assert pytest.approx(fitted.tolist(), rel=1e-3) == (UNFORESEEN, BY_SIZE, BY_READING)
+    for size, steps, bits in TRAININGS:
+        assert abs(expected_bits_per_byte(size, steps * TOKENS_PER_STEP, TOKENS_PER_EPOCH) - bits) < 0.01
