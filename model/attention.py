@@ -179,8 +179,8 @@ def attend_written_out(
     """`attend` as it is defined, for as many keys as queries and one key and value head for each.
 
     queries, keys, values: (batch, heads, time, head_size); mask, scale and what is returned as for `attend`. All scores
-    are in memory at once. For few of them, compiled, this is faster than torch's kernel for the CPU, whose way back does
-    not use the units for matrix products.
+    are in memory at once. For few of them, compiled, this is faster than torch's kernel for the CPU, whose way back
+    does not use the units for matrix products.
     """
     scores = (scale or queries.size(-1) ** -0.5) * queries @ keys.mT
     if mask is None:
