@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> None:
     sampling = Sampling(**{name: getattr(args, name) for name in FILTERS})
 
     from model.loading import default_run, find_stage, load  # torch takes a second: only now that the options are right
+    from model.products import HAS_LOOPS
     from model.story import Story
     from model.writing import prompts_in, show_records, show_stories
 
@@ -111,6 +112,10 @@ def run(args: argparse.Namespace) -> None:
     if args.run is None or folder.name == "pretrain":  # which only goes on with the prompt
         note(f"the model is {folder}")
     model, tok = load(folder, args.device, args.dtype, args.quantize)
+    if HAS_LOOPS and model.device.type == "cpu":
+        from model.loops import WhenCompiling
+
+        WhenCompiling(lambda: note("compiling the loops that write; some seconds, the first time only"))
     how = {"sampling": sampling, "max_tokens": args.max_tokens, "ending": args.ending}
     first = Story(model, tok, prompts[0], seed=args.seed, **how)
     if args.interactive:

@@ -19,18 +19,11 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from bpe.threads import in_threads
+from model import products
 from model.attention import Cache, RMSNorm, attend, join_heads, positions_of, rotary_tables, visible
 from model.language_model import LanguageModel
+from model.products import Product
 from model.transformer import Block, Transformer
-
-
-class Product(Protocol):
-    """What is left of a matrix of weights, (outputs, inputs)."""
-
-    nbytes: int  # of weights that a product reads
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs), both float32."""
 
 
 class Tied(Protocol):
@@ -70,6 +63,11 @@ class FusedTransformer(LanguageModel):
         cos, sin = (table[0, 0, :, None] for table in rotary_tables(places[None], config.head_size, config.rope_theta))
         self.cos, self.sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)  # (context, 1, head_size)
         self.turned = self.blocks[0].head_norm.normed  # queries and keys are turned, values are not
+        self.one_token = None
+        if products.HAS_LOOPS and transformer.device.type == "cpu":
+            from model.one_token import OneToken
+
+            self.one_token = OneToken(self)
         self.eval()
 
     def hidden(
@@ -81,6 +79,10 @@ class FusedTransformer(LanguageModel):
         cache: Cache | None = None,
     ) -> Tensor:
         places = positions_of(ids, positions, cache, self.config.context)
+        if self.one_token is not None and cache is not None and ids.size(1) == 1 and positions is None:
+            hidden = self.one_token.hidden(ids, places, cache)
+            cache.advance()
+            return hidden
         cos, sin = torch.where(self.turned > 0, self.cos[places], 1.0), self.sin[places] * self.turned
         mask = visible(ids, segments, cache)
         x = self.embedding(ids)
@@ -101,8 +103,8 @@ class FusedTransformer(LanguageModel):
     @property
     def weight_bytes(self) -> int:
         """Bytes of matrices that are read for every token."""
-        products = [product.nbytes for block in self.blocks for product in block.products]
-        return sum(products) + self.embedding.nbytes
+        sizes = [product.nbytes for block in self.blocks for product in block.products]
+        return sum(sizes) + self.embedding.nbytes
 
     def _norm_weight(self) -> Tensor:
         weight: Tensor = self.norm.weight

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from bpe import Tokenizer
+from model import products
 from model.errors import ModelError
 from model.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder, stage_of
 from model.fused import FusedTransformer
 from model.hardware import pick_device, pick_dtype
 from model.language_model import LanguageModel
-from model.products import FastestTied, fastest, has_fbgemm
+from model.products import FastestTied, fastest
 from model.quantize import quantize as quantized
 from model.run import RunFolder
 from model.settings import STAGES, Stage
@@ -43,7 +44,7 @@ def load(
     if quantize is not None:
         return quantized(model, quantize), tok
     if isinstance(model, Transformer) and model.device.type == "cpu":
-        weights = torch.float16 if dtype is None and has_fbgemm() else None
+        weights = torch.float16 if dtype is None and products.HAS_LOOPS else None
         linear, tied = partial(fastest, dtype=weights), partial(FastestTied, dtype=weights)
         return FusedTransformer(model, linear, tied, torch.get_num_threads()), tok
     return model, tok

@@ -1,43 +1,57 @@
-"""Products with a matrix of weights, laid out once in the order in which its kernel reads them fastest.
+"""Products with a matrix of weights, kept in the form in which this machine reads it fastest.
 
 In: a matrix, (outputs, inputs), of float32, bfloat16 or float16.  Out: a function from x, (..., inputs), to the
 product, (..., outputs), both float32; the weights stay in the matrix's dtype.
 
 torch's own product of one row with a matrix reads float32 as fast as memory gives it, 16 bits at half of that or less,
-and float16 hardly at all for many rows. Of the kernels it carries besides, FBGEMM's multiplies float32 with float16 and
-comes near to the memory's speed; oneDNN's takes bfloat16 in blocks of an order of its own, and is the fastest for many
-rows where the processor multiplies bfloat16. A machine without them multiplies as anywhere.
+and float16 hardly at all for many rows. So float16 goes through a loop of our own (model/loops.py) for few rows, and is
+widened for many. Of the kernels that torch carries besides, oneDNN's takes bfloat16 in blocks of an order of its own,
+and is the fastest for many rows where the processor multiplies bfloat16. Elsewhere torch multiplies as anywhere.
 """
 
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import ClassVar, Protocol, cast
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-FEWEST_ROWS = 4  # oneDNN takes less time for these than for one
+Floats = NDArray[np.float32]
+
+FEW_ROWS = 16  # for so many a loop of ours takes less time than to widen the weights
+HAS_LOOPS = find_spec("numba") is not None  # which model/loops.py needs
 
 
-def fastest(weight: Tensor, dtype: torch.dtype | None = None) -> "PlainLinear | PackedLinear | Float16Linear":
+class Product(Protocol):
+    """What is left of a matrix of weights, (outputs, inputs)."""
+
+    nbytes: int  # of weights that a product reads
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs), both float32."""
+
+    def of_rows(self, x: Floats) -> Floats:
+        """The same for few rows, (rows, inputs) -> (rows, outputs)."""
+
+
+def fastest(weight: Tensor, dtype: torch.dtype | None = None) -> "PlainLinear | LoopLinear":
     """The matrix, in `dtype` (by default its own), as this machine multiplies with it fastest."""
-    dtype = dtype or weight.dtype
-    if weight.device.type == "cpu":
-        if dtype == torch.float16 and has_fbgemm():
-            return Float16Linear(weight)
-        if dtype == torch.bfloat16 and has_onednn():
-            return PackedLinear(weight)
-    return PlainLinear(weight.to(dtype))
+    weight = weight.to(dtype or weight.dtype)
+    for_loops = HAS_LOOPS and weight.device.type == "cpu" and weight.dtype in LoopLinear.BITS
+    return LoopLinear(weight) if for_loops else PlainLinear(weight)
 
 
-def has_fbgemm() -> bool:
-    """Whether torch carries FBGEMM here, which is for x86 processors."""
-    return "fbgemm" in torch.backends.quantized.supported_engines
+def by_torch(product: Callable[[Tensor], Tensor], x: Floats) -> Floats:
+    """A product of tensors, of arrays: (rows, inputs) -> (rows, outputs)."""
+    return cast(Floats, product(torch.from_numpy(x)).numpy())
 
 
-def has_onednn() -> bool:
-    """Whether torch carries oneDNN for bfloat16 here; nobody tried it on other than x86 processors."""
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        return False
-    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def few_rows(x: Tensor) -> bool:
+    """Whether x, (..., inputs), is for loops: few rows, on the CPU, and loops there."""
+    return HAS_LOOPS and x.device.type == "cpu" and x.numel() <= FEW_ROWS * x.size(-1)
 
 
 class PlainLinear:
@@ -50,33 +64,31 @@ class PlainLinear:
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x.to(self.weight.dtype), self.weight).float()
 
-
-class PackedLinear:
-    """bfloat16, by oneDNN."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.nbytes = 2 * weight.numel()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().bfloat16(), FEWEST_ROWS)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.size(-1)).bfloat16()
-        few = rows.expand(FEWEST_ROWS, -1) if len(rows) == 1 else rows
-        product: Tensor = torch.ops.mkldnn._linear_pointwise.default(few, self.packed, None, "none", [], "")
-        return product[: len(rows)].float().view(*x.shape[:-1], -1)
+    def of_rows(self, x: Floats) -> Floats:
+        return by_torch(self, x)
 
 
-class Float16Linear:
-    """float16, by FBGEMM."""
+class LoopLinear:
+    """On the CPU, by a loop for few rows."""
+
+    BITS: ClassVar = {torch.float16: torch.uint16, torch.bfloat16: torch.int16}
 
     def __init__(self, weight: Tensor) -> None:
-        self.nbytes = 2 * weight.numel()
-        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float(), None)  # rounds it
+        self.weight = weight.detach().contiguous()
+        self.nbytes = weight.nbytes
+        self.bits = self.weight.view(self.BITS[weight.dtype]).numpy()
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.dim() == 1:  # which the kernel does not take
-            return self(x[None])[0]
-        product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self.packed)
-        return product
+        if few_rows(x):
+            rows = x.reshape(-1, x.size(-1)).contiguous()
+            return torch.from_numpy(self.of_rows(rows.numpy())).view(*x.shape[:-1], -1)
+        dtype = torch.bfloat16 if self.weight.dtype == torch.bfloat16 else torch.float32
+        return F.linear(x.to(dtype), self.weight.to(dtype)).float()
+
+    def of_rows(self, x: Floats) -> Floats:
+        from model.loops import multiply  # numba takes a moment that not everybody has to wait
+
+        return multiply(self.bits, x)
 
 
 class FastestTied:

@@ -16,11 +16,12 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.linalg import vector_norm
 
 from model.errors import ConfigError
 from model.fused import FusedTransformer
+from model.hardware import pick_dtype
 from model.language_model import LanguageModel
+from model.products import Floats, by_torch, few_rows
 from model.transformer import Transformer
 
 Quantization = Literal["int8", "int4"]
@@ -77,47 +78,28 @@ def from_int4(levels: Tensor, scales_and_zeros: Tensor) -> Tensor:
     return (groups * scales[..., None] + zeros[..., None]).flatten(1)
 
 
-def has_kernels(device: torch.device) -> bool:
-    """Whether torch carries products with int8 and int4 weights for this device."""
+def has_kernel(device: torch.device) -> bool:
+    """Whether torch carries products with int4 weights for this device."""
     return device.type == "cpu"
 
 
-def multiplies_bytes(device: torch.device) -> bool:
-    """Whether oneDNN's product of int8 with int8 is there, and its sums of products cannot overflow (VNNI or AMX)."""
-    return device.type == "cpu" and torch.cpu._is_vnni_supported()
-
-
 class Int8Linear(nn.Module):
-    """x (..., inputs) -> (..., outputs), in x's dtype.
-
-    Where the processor `multiplies_bytes`, each row of x is rounded to 255 levels of its own, too. That is several
-    times faster for many rows, and in whole numbers: what a row is together with changes no bit of its product.
-    """
+    """x (..., inputs) -> (..., outputs), in x's dtype."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self.bias = None if bias is None else nn.Buffer(bias)
         levels, scales = to_int8(weight)
+        self.levels, self.scales = nn.Buffer(levels), nn.Buffer(scales)
         self.nbytes = levels.nbytes + scales.nbytes
-        self.packed: Tensor | None = None
-        if multiplies_bytes(weight.device):
-            self.packed = torch.ops.onednn.qlinear_prepack(levels, None)
-            self.scales, self.zeros = scales.float(), torch.zeros(len(scales), dtype=torch.int32)
-        else:
-            self.levels, self.scales = nn.Buffer(levels), nn.Buffer(scales)
 
     def forward(self, x: Tensor) -> Tensor:
-        product = int8_product(x, self.levels, self.scales) if self.packed is None else self._product_of_bytes(x)
+        product = int8_product(x, self.levels, self.scales)
         return product if self.bias is None else product + self.bias
 
-    def _product_of_bytes(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).float()
-        steps = vector_norm(rows, torch.inf, dim=1, keepdim=True).mul_(1 / 127)
-        levels = (rows / steps).round_().to(torch.int8)  # of a row of zeros they are anything: times a step of 0
-        product: Tensor = torch.ops.onednn.qlinear_pointwise.default(
-            levels, 1.0, 0, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return product.mul_(steps).to(x.dtype).view(*x.shape[:-1], -1)
+    def of_rows(self, x: Floats) -> Floats:
+        """Few rows of a model without biases, (rows, inputs) -> (rows, outputs)."""
+        return int8_product_of_rows(x, self.levels, self.scales)
 
 
 class Int4Linear(nn.Module):
@@ -130,7 +112,7 @@ class Int4Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self.bias = None if bias is None else nn.Buffer(bias)
-        self.kernel = has_kernels(weight.device)
+        self.kernel = has_kernel(weight.device)
         levels, scales_and_zeros = to_int4(weight)
         if self.kernel:
             packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.int(), 1)
@@ -152,6 +134,10 @@ class Int4Linear(nn.Module):
             levels = torch.stack((self.packed & 15, self.packed >> 4), dim=-1).flatten(1)
             product = F.linear(x, from_int4(levels, self.scales_and_zeros).to(x.dtype))
         return product if self.bias is None else product + self.bias
+
+    def of_rows(self, x: Floats) -> Floats:
+        """The same for few rows, (rows, inputs) -> (rows, outputs)."""
+        return by_torch(self, x)
 
 
 def int4_where_it_fits(weight: Tensor, bias: Tensor | None = None) -> Int4Linear | Int8Linear:
@@ -176,11 +162,23 @@ class Int8Tied:
 
 
 def int8_product(x: Tensor, levels: Tensor, scales: Tensor) -> Tensor:
-    """x (..., inputs) -> (..., outputs), in x's dtype; torch's own kernel multiplies bfloat16."""
-    if not has_kernels(x.device):
-        return F.linear(x, from_int8(levels, scales).to(x.dtype))
-    rows = x.reshape(-1, x.shape[-1]).bfloat16()
-    return torch._weight_int8pack_mm(rows, levels, scales).to(x.dtype).view(*x.shape[:-1], -1)
+    """x (..., inputs) -> (..., outputs), in x's dtype.
+
+    Levels are whole numbers that every format holds, so where there are many rows the hardware's fastest will do.
+    """
+    if few_rows(x):
+        rows = x.reshape(-1, x.size(-1)).float().contiguous()
+        product = torch.from_numpy(int8_product_of_rows(rows.numpy(), levels, scales))
+        return product.to(x.dtype).view(*x.shape[:-1], -1)
+    dtype = pick_dtype(None, x.device)
+    return (F.linear(x.to(dtype), levels.to(dtype)).float() * scales.float()).to(x.dtype)
+
+
+def int8_product_of_rows(x: Floats, levels: Tensor, scales: Tensor) -> Floats:
+    """The same for few rows, (rows, inputs) -> (rows, outputs), on the CPU where loops are there."""
+    from model.loops import multiply_int8  # numba takes a moment that not everybody has to wait
+
+    return multiply_int8(levels.numpy(), scales.view(torch.int16).numpy(), x)
 
 
 def _not_zero(scales: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Laws of the layout for writing: it says what the transformer says, however it is asked."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import model.products
 from bpe import Tokenizer
 from data.layout import SPECIAL_TOKENS
 from model.attention import RMSNorm
@@ -13,7 +15,7 @@ from model.build import build
 from model.config import ModelConfig, preset
 from model.context import CachedContext, RecomputedContext
 from model.fused import FusedNorm, FusedTransformer
-from model.products import FastestTied, fastest
+from model.products import HAS_LOOPS, FastestTied, fastest
 from model.sampling import Sampling
 from model.story import Story, write_together
 from model.transformer import Transformer
@@ -39,8 +41,18 @@ def fused(transformer: Transformer) -> FusedTransformer:
     return FusedTransformer(transformer, fastest, FastestTied)
 
 
+def in_torch_alone(model: FusedTransformer) -> FusedTransformer:
+    """One token goes through torch's calls, as many do, where there are no loops."""
+    model.one_token = None
+    return model
+
+
 TRANSFORMERS = {kv_heads: random_transformer(kv_heads) for kv_heads in (1, 2, 4)}
 FUSED = {kv_heads: fused(transformer) for kv_heads, transformer in TRANSFORMERS.items()}
+WITHOUT_LOOPS = {kv_heads: in_torch_alone(fused(transformer)) for kv_heads, transformer in TRANSFORMERS.items()}
+if HAS_LOOPS:
+    import model.one_token
+
 shapes = {"kv_heads": st.sampled_from(sorted(FUSED)), "seed": st.integers(0, 2**32 - 1), "rows": st.integers(1, 3)}
 
 
@@ -60,13 +72,14 @@ def test_it_says_what_the_transformer_says(kv_heads, seed, rows, time, in_segmen
 
 
 @settings(max_examples=40, deadline=None)
-@given(**shapes, chunks=st.lists(st.integers(1, 5), min_size=1, max_size=8))
+@given(**shapes, chunks=st.lists(st.integers(1, 5), min_size=1, max_size=8), loops=st.booleans())
 @torch.inference_mode()
-def test_it_reads_on_from_a_cache_as_the_transformer_reads_anew(kv_heads, seed, rows, chunks):
+def test_it_reads_on_from_a_cache_as_the_transformer_reads_anew(kv_heads, seed, rows, chunks, loops):
     torch.manual_seed(seed)
+    fused = (FUSED if loops else WITHOUT_LOOPS)[kv_heads]
     chunks = [chunk for i, chunk in enumerate(chunks) if sum(chunks[: i + 1]) <= CONTEXT]
-    ids, cache = torch.randint(TOK.vocab_size, (rows, sum(chunks))), FUSED[kv_heads].new_cache(rows)
-    read = torch.cat([FUSED[kv_heads](part, cache=cache) for part in ids.split(chunks, dim=1)], dim=1)
+    ids, cache = torch.randint(TOK.vocab_size, (rows, sum(chunks))), fused.new_cache(rows)
+    read = torch.cat([fused(part, cache=cache) for part in ids.split(chunks, dim=1)], dim=1)
     torch.testing.assert_close(read, TRANSFORMERS[kv_heads](ids), atol=1e-4, rtol=0)
 
 
@@ -88,7 +101,9 @@ def test_its_stories_are_the_transformers_token_for_token(prompts, temperature, 
         list(write_together(stories, reading))
         return [story.tokens for story in stories]
 
-    assert written(FUSED[2], CachedContext) == written(TRANSFORMERS[2], RecomputedContext)
+    recomputed = written(TRANSFORMERS[2], RecomputedContext)
+    assert written(FUSED[2], CachedContext) == recomputed
+    assert written(WITHOUT_LOOPS[2], CachedContext) == recomputed
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -122,6 +137,26 @@ def test_it_knows_its_shape_its_stage_and_how_much_it_reads_for_a_token():
     norms = 2 * 640 + 640 + 2 * 64
     assert model.weight_bytes == 4 * (story.num_parameters - norms)
     assert fused(build(story).half()).weight_bytes == 2 * (story.num_parameters - norms)
+
+
+@pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
+@torch.inference_mode()
+def test_one_token_in_rows_of_different_lengths_goes_through_loops_as_through_torch(monkeypatch):
+    """Caches that have read on by themselves, and one that a finished text has left."""
+
+    def hidden(model: FusedTransformer) -> torch.Tensor:
+        cache = model.new_cache(3)
+        for row, length in enumerate((5, 2, 9)):
+            one = cache.row(row)
+            model.hidden(torch.arange(length)[None], cache=one)
+            cache.lengths[row] = one.length
+        cache.drop(0)
+        return torch.stack([model.hidden(torch.tensor([[7], [i]]), cache=cache) for i in range(4)])
+
+    expected = hidden(WITHOUT_LOOPS[2])
+    torch.testing.assert_close(hidden(FUSED[2]), expected, atol=1e-5, rtol=0)
+    monkeypatch.setattr(model.one_token, "attend", lambda *arrays: np.zeros((2, 64), dtype=np.float32))
+    assert (hidden(FUSED[2]) - expected).abs().max() > 0.1  # it is loops that answered
 
 
 def test_nothing_is_learnt_through_it():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import model.loading
+import model.products
 from bpe import Tokenizer
 from data.layout import SPECIAL_TOKENS
 from model import load
@@ -63,12 +63,12 @@ def test_what_is_loaded_is_what_was_saved_ready_to_write(tmp_path):
     torch.testing.assert_close(exact(ids), saved(ids))
 
 
-@pytest.mark.parametrize("fbgemm", [True, False])
-def test_weights_have_the_format_asked_for_or_the_fastest_here(tmp_path, fbgemm, monkeypatch):
+@pytest.mark.parametrize("loops", [True, False])
+def test_weights_have_the_format_asked_for_or_the_fastest_here(tmp_path, loops, monkeypatch):
     """On the CPU; the definition, which is for scoring, is float32 there unless told otherwise."""
-    monkeypatch.setattr(model.loading, "has_fbgemm", lambda: fbgemm)
+    monkeypatch.setattr(model.products, "HAS_LOOPS", loops)
     save_stage(tmp_path / "finetune")
-    fastest_here = torch.float16 if fbgemm else torch.float32
+    fastest_here = torch.float16 if loops else torch.float32
     formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     for name, dtype in (formats | {None: fastest_here}).items():
         assert load(tmp_path, "cpu", name)[0].embedding.weight.dtype == dtype

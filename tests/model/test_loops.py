@@ -1,0 +1,60 @@
+"""Laws of the loops: each computes its definition. Those that test_fused.py and test_quantize.py do not come by."""
+
+import pytest
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.attention import RMSNorm
+from model.fused import FusedNorm
+from model.loops import WhenCompiling, add_and_norm, compiled, gated, multiply_int8
+
+laws = settings(max_examples=40, deadline=None)
+sizes = {"rows": st.integers(1, 5), "width": st.integers(1, 40), "seed": st.integers(0, 99)}
+
+
+@laws
+@given(**sizes, scale=st.sampled_from([0.0, 1e-4, 1.0, 1e4]))
+def test_a_sum_is_taken_in_place_and_its_norm_is_the_norm(rows, width, seed, scale):
+    torch.manual_seed(seed)
+    norm, x, added = RMSNorm(width, eps=1e-6), torch.randn(rows, width) * scale, torch.randn(rows, width) * scale
+    torch.nn.init.normal_(norm.weight)
+    fused, summed = FusedNorm(norm), x.clone().numpy()
+    with torch.no_grad():
+        normed = add_and_norm(summed, added.numpy(), fused.weight.numpy(), fused.least.numpy())
+        torch.testing.assert_close(torch.from_numpy(normed), norm(x + added), atol=1e-5, rtol=1e-5)
+    assert np.array_equal(summed, (x + added).numpy())
+
+
+@laws
+@given(**sizes, scale=st.sampled_from([1.0, 30.0, 1e3]))
+def test_a_gate_is_silu_however_large_its_input(rows, width, seed, scale):
+    torch.manual_seed(seed)
+    gate_up = torch.randn(rows, 2 * width) * scale
+    gate, up = gate_up.chunk(2, dim=-1)
+    torch.testing.assert_close(torch.from_numpy(gated(gate_up.numpy())), F.silu(gate) * up, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [1, 640, 8260, 20_000])
+def test_sums_of_whole_numbers_stay_within_32_bits(inputs):
+    weight, x = np.full((3, inputs), 127, dtype=np.int8), np.ones((1, inputs), dtype=np.float32)
+    scales = torch.ones(3, dtype=torch.bfloat16).view(torch.int16).numpy()
+    assert multiply_int8(weight, scales, x) == pytest.approx(127 * inputs, rel=1e-6)
+    assert multiply_int8(-weight, scales, x) == pytest.approx(-127 * inputs, rel=1e-6)
+    assert not multiply_int8(weight, scales, 0 * x).any()
+
+
+def test_a_loop_with_no_folder_to_keep_it_in_is_compiled_all_the_same():
+    """And that it is compiled, which takes a while, is said once."""
+    told = []
+    WhenCompiling(lambda: told.append("compiling"))
+    namespace = {}
+    exec("def twice(x):\n    return 2 * x\n", namespace)  # in no file
+    twice = compiled(namespace["twice"])
+    assert (twice(3), twice(1.5)) == (6, 3.0)
+    assert told == ["compiling"]
