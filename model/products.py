@@ -21,7 +21,7 @@ from torch import Tensor
 
 Floats = NDArray[np.float32]
 
-FEW_ROWS = 16  # for so many a loop of ours takes less time than to widen the weights
+FEW_ROWS = 8  # for so many a loop of ours takes less time than to widen the weights
 HAS_LOOPS = find_spec("numba") is not None  # which model/loops.py needs
 
 
