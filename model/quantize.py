@@ -6,9 +6,9 @@ which for a Transformer, laid out for writing (model/fused.py), is float32.
     int8   levels -127..127, weight = level x scale; one scale for an output channel
     int4   levels 0..15, weight = (level - 8) x scale + zero; a scale and a zero for GROUP inputs of an output channel
 
-`to_int8`, `from_int8`, `to_int4` and `from_int4` are the definition; scales and zeros are bfloat16. On the CPU a few rows
-are multiplied with the levels as they are, by a loop of ours (model/loops.py) or, in 4 bits, a kernel that torch carries;
-elsewhere, and for many rows in 8 bits, the levels become numbers before each product.
+`to_int8`, `from_int8`, `to_int4` and `from_int4` are the definition; scales and zeros are bfloat16. On the CPU few rows
+are multiplied with the levels as they are, by a loop of ours (model/loops.py) or, in 4 bits, by a kernel that torch
+carries; elsewhere, and for many rows in 8 bits, the levels become numbers before each product.
 """
 
 from typing import Literal, get_args
