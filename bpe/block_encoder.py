@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe.cuts import Cuts
-from bpe.rows import GrowingArray, Numbers, Rows
+from bpe.rows import UNCHECKED, GrowingArray, Numbers, Rows
 from bpe.stretches import CAPACITY, Stretches
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
@@ -73,13 +73,13 @@ class _IdsOfStretches:
 
     def joined(self, numbers: Numbers) -> Ids:
         """The ids of the stretches of these numbers, one after the other."""
-        having_more = np.flatnonzero(self._have_more.values.take(numbers))
+        having_more = np.flatnonzero(self._have_more.values.take(numbers, mode=UNCHECKED))
         numbers_of_rests = numbers.take(having_more)
         rests, lengths = self._rests.joined(numbers_of_rests), self._rests.lengths(numbers_of_rests)
         places = np.repeat(having_more + 1, lengths) + np.arange(len(rests))
         joined = np.empty(len(numbers) + len(rests), rests.dtype)
         is_first = np.ones(len(joined), np.bool_)
         is_first[places] = False
-        joined[is_first] = self._firsts.values.take(numbers)
+        joined[is_first] = self._firsts.values.take(numbers, mode=UNCHECKED)
         joined[places] = rests
         return joined

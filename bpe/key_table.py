@@ -10,7 +10,7 @@ volume 3, section 6.4). One thread may add keys while others look up: a number s
 import numpy as np
 import numpy.typing as npt
 
-from bpe.rows import GrowingArray, Numbers
+from bpe.rows import UNCHECKED, GrowingArray, Numbers
 
 Keys = npt.NDArray[np.uint64]
 Slots = npt.NDArray[np.int32]
@@ -32,8 +32,8 @@ class KeyTable:
         """The numbers of keys, NONE for those that the table does not have."""
         table = self._slots  # a larger one may take its place meanwhile
         slots = _first_slots(keys, table)
-        numbers = table.take(slots).astype(np.int64)
-        others = np.flatnonzero(self._keys.values.take(numbers) != keys)
+        numbers = table.take(slots, mode=UNCHECKED).astype(np.int64)
+        others = np.flatnonzero(self._keys.values.take(numbers, mode=UNCHECKED) != keys)
         while len(others := others[numbers[others] != NONE]):  # another key has the slot: try the next one
             slots[others] = (slots[others] + 1) % len(table)
             numbers[others] = table[slots[others]]

@@ -9,12 +9,13 @@ copies so, "wildly", too.) Longer rows' second, third and fourth eight bytes are
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 WORD = 8  # bytes
+UNCHECKED: Final = "wrap"  # mode of `take` for places that are there: to raise where one is not takes a third longer
 WORDS = 4  # of a row that are written together with those of other rows; what is longer, and rare, is copied by itself
 
 Numbers = npt.NDArray[np.int64]

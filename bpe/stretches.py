@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe.key_table import NO_KEY, NONE, Keys, KeyTable
-from bpe.rows import WORD, GrowingArray, Numbers, words_from_each_item
+from bpe.rows import UNCHECKED, WORD, GrowingArray, Numbers, words_from_each_item
 
 Places = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -68,7 +68,8 @@ class Stretches:
 
         numbers = self._table.find(keys)
         found = numbers.take(longer)
-        differ = (self._firsts.values.take(found) != firsts) | (self._seconds.values.take(found) != seconds)
+        same = self._firsts.values.take(found, mode=UNCHECKED) == firsts
+        differ = ~same | (self._seconds.values.take(found, mode=UNCHECKED) != seconds)
         numbers[longer[differ]] = NONE
         new = np.flatnonzero(numbers == NONE)
         if len(new):
