@@ -6,11 +6,17 @@ In: prompts and how to sample.  Out: the stories on stdout, as they are written,
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from bpe.command import CommandParser, UsageError, run_command, show
 from model.ending import ENDINGS, FINISH
 from model.story_settings import MAX_TOKENS, Sampling
+
+if TYPE_CHECKING:
+    from bpe import Tokenizer
+    from model.language_model import LanguageModel
 
 EXAMPLES = """\
   python LLM-Generate.py "A man in a sinking ship"
@@ -103,20 +109,25 @@ def run(args: argparse.Namespace) -> None:
     sampling = Sampling(**{name: getattr(args, name) for name in FILTERS})
 
     from model.loading import default_run, find_stage, load  # torch takes a second: only now that the options are right
-    from model.products import HAS_LOOPS
-    from model.story import Story
-    from model.writing import prompts_in, show_records, show_stories
+    from model.writing import prompts_in
 
     prompts = prompts_in(args.prompt_file) if args.prompt_file else [as_utf8(" ".join(args.prompt))]
     folder = find_stage(default_run() if args.run is None else args.run)
     if args.run is None or folder.name == "pretrain":  # which only goes on with the prompt
         note(f"the model is {folder}")
     model, tok = load(folder, args.device, args.dtype, args.quantize)
-    if HAS_LOOPS and model.device.type == "cpu":
-        from model.loops import WhenCompiling
+    with waiting_explained(model):
+        write(args, sampling, model, tok, prompts)
 
-        WhenCompiling(lambda: note("compiling the loops that write; some seconds, the first time only"))
-    how = {"sampling": sampling, "max_tokens": args.max_tokens, "ending": args.ending}
+
+def write(
+    args: argparse.Namespace, sampling: Sampling, model: "LanguageModel", tok: "Tokenizer", prompts: list[str]
+) -> None:
+    """Write the stories, or with --interactive what the user asks for."""
+    from model.story import Story
+    from model.writing import show_records, show_stories
+
+    how: dict[str, Any] = {"sampling": sampling, "max_tokens": args.max_tokens, "ending": args.ending}
     first = Story(model, tok, prompts[0], seed=args.seed, **how)
     if args.interactive:
         from model.interactive import Session
@@ -134,6 +145,18 @@ def run(args: argparse.Namespace) -> None:
         show_records(stories, show)
     else:
         show_stories(stories, show, prompts=args.prompt_file is not None)
+
+
+@contextmanager
+def waiting_explained(model: "LanguageModel") -> Iterator[None]:
+    """Say so when loops are compiled in the block, for which the first story on a machine waits."""
+    if getattr(model, "one_token", None) is None:
+        yield
+        return
+    from model.loops import when_compiling
+
+    with when_compiling(lambda: note("compiling the loops that write; some seconds, the first time only")):
+        yield
 
 
 def note(text: str) -> None:

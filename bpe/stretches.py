@@ -68,8 +68,8 @@ class Stretches:
 
         numbers = self._table.find(keys)
         found = numbers.take(longer)
-        same = self._firsts.values.take(found, mode=UNCHECKED) == firsts
-        differ = ~same | (self._seconds.values.take(found, mode=UNCHECKED) != seconds)
+        differ = self._firsts.values.take(found, mode=UNCHECKED) != firsts
+        differ |= self._seconds.values.take(found, mode=UNCHECKED) != seconds
         numbers[longer[differ]] = NONE
         new = np.flatnonzero(numbers == NONE)
         if len(new):

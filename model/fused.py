@@ -9,8 +9,7 @@ between the products is float32, whatever the weights are.
 model/transformer.py is the definition; it is what trains, and the tests hold this to it.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import torch
@@ -18,11 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from bpe.threads import in_threads
 from model import products
 from model.attention import Cache, RMSNorm, attend, join_heads, positions_of, rotary_tables, visible
 from model.language_model import LanguageModel
-from model.products import Product
+from model.products import Product, few_rows
 from model.transformer import Block, Transformer
 
 
@@ -39,24 +37,16 @@ class Tied(Protocol):
 
 
 class FusedTransformer(LanguageModel):
-    """What a Transformer says. linear, tied: lay out its matrices and its embedding, (vocab_size, width).
-
-    threads: that lay out. oneDNN keeps room for each but the caller's own, a fifth of what int8 takes.
-    """
+    """What a Transformer says. linear, tied: lay out its matrices and its embedding, (vocab_size, width)."""
 
     def __init__(
-        self,
-        transformer: Transformer,
-        linear: Callable[[Tensor], Product],
-        tied: Callable[[Tensor], Tied],
-        threads: int = 1,
+        self, transformer: Transformer, linear: Callable[[Tensor], Product], tied: Callable[[Tensor], Tied]
     ) -> None:
         super().__init__(transformer.config)
         self.stage = transformer.stage
         config, decoder = transformer.config, transformer.model
         with torch.no_grad():
-            lay_out = partial(FusedBlock, linear=linear)  # FBGEMM does it on one core
-            self.blocks: list[FusedBlock] = list(in_threads(lay_out, cast(Iterable[Block], decoder.layers), threads))
+            self.blocks: list[FusedBlock] = [FusedBlock(cast(Block, block), linear) for block in decoder.layers]
             self.embedding: Tied = tied(decoder.embed_tokens.weight)
             self.norm: FusedNorm = FusedNorm(decoder.norm)
         places = torch.arange(config.context, device=transformer.device)
@@ -79,7 +69,8 @@ class FusedTransformer(LanguageModel):
         cache: Cache | None = None,
     ) -> Tensor:
         places = positions_of(ids, positions, cache, self.config.context)
-        if self.one_token is not None and cache is not None and ids.size(1) == 1 and positions is None:
+        by_default = positions is None and segments is None
+        if self.one_token is not None and cache is not None and by_default and few_rows(ids) and ids.size(1) == 1:
             hidden = self.one_token.hidden(ids, places, cache)
             cache.advance()
             return hidden
@@ -114,7 +105,6 @@ class FusedTransformer(LanguageModel):
 class FusedBlock:
     """A Block of model/transformer.py."""
 
-    @torch.no_grad()  # each thread has its own switch
     def __init__(self, block: Block, linear: Callable[[Tensor], Product]) -> None:
         attention, mlp = block.self_attn, block.mlp
         projections = attention.q_proj, attention.k_proj, attention.v_proj

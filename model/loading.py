@@ -46,7 +46,7 @@ def load(
     if isinstance(model, Transformer) and model.device.type == "cpu":
         weights = torch.float16 if dtype is None and products.HAS_LOOPS else None
         linear, tied = partial(fastest, dtype=weights), partial(FastestTied, dtype=weights)
-        return FusedTransformer(model, linear, tied, torch.get_num_threads()), tok
+        return FusedTransformer(model, linear, tied), tok
     return model, tok
 
 

@@ -2,20 +2,20 @@
 
 In: NumPy arrays, float32 but for weights; few rows, one for each story that is written.  Out: the same.
 
-A token costs one pass over all weights, so the loops for products read as fast as memory gives, whatever the weights
-are. Between two products of one row lie a few hundred numbers; torch spends more time on being called for them, some
-thirty times a block, than on computing, and a loop does a whole stretch in one call. model/products.py,
-model/quantize.py and model/fused.py have the definitions, which the tests hold the loops to. numba takes seconds for a
-loop, once: what it compiled it keeps beside this file, or below the user's home.
+A token costs one pass over all weights, so the loops for products ask memory for weights long before they use them.
+Between two products of one row lie a few hundred numbers; torch spends more time on being called for them, some thirty
+times a block, than on computing, and a loop does a whole stretch in one call. model/products.py, model/quantize.py and
+model/fused.py have the definitions, which the tests hold the loops to. numba takes seconds for a loop, once: what it
+compiled it keeps beside this file, or below the user's home.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-import torch
 from llvmlite import ir
 from numba import prange
 from numba.core import event
@@ -31,7 +31,12 @@ AHEAD = 8192  # bytes: to ask for what is needed so much later makes twice as fa
 SECTION = 320  # inputs: more lines than these hold are not fetched at once
 LEVELS = 2047  # of a row on either side of 0, where their products with int8 still add up in 32 bits
 
-numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
+MOST_THREADS = numba.get_num_threads()  # that numba has made room for
+
+
+def take_threads(threads: int) -> None:
+    """How many the loops take that are called from this thread."""
+    numba.set_num_threads(min(threads, MOST_THREADS))
 
 
 def instruction(build: Callable[..., Any]) -> Any:
@@ -49,20 +54,25 @@ def compiled(loop: Loop) -> Loop:
         return cast(Loop, njit()(loop))
 
 
-class WhenCompiling(event.Listener):
-    """Calls `tell` once, as the first loop is compiled that was not kept."""
+class _First(event.Listener):
+    """Calls `tell` for the first event that starts."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self.tell = tell
-        event.register("numba:compile", self)  # type: ignore[no-untyped-call]
 
-    def on_start(self, event: event.Event) -> None:
-        """numba begins with a loop."""
+    def on_start(self, event: Any) -> None:
         self.tell()
         self.tell = lambda: None
 
-    def on_end(self, event: event.Event) -> None:
-        """numba is ready with it, of which nothing is said."""
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+@contextmanager
+def when_compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` once, as the first loop is compiled in the block that was not kept."""
+    with event.install_listener("numba:compile", _First(tell)):
+        yield
 
 
 @instruction
@@ -118,6 +128,8 @@ def multiply(weight: NDArray[Any], x: Floats) -> Floats:
     Four rows at a time share the widening of a weight.
     """
     rows, inputs = x.shape
+    if inputs != weight.shape[1]:
+        raise ValueError("x and weight differ in their inputs")
     in_fours = rows - rows % 4
     product = np.zeros((rows, len(weight)), dtype=np.float32)
     for output in prange(len(weight)):
@@ -151,10 +163,12 @@ def multiply(weight: NDArray[Any], x: Floats) -> Floats:
 def multiply_int8(weight: NDArray[np.int8], scales: NDArray[np.int16], x: Floats) -> Floats:
     """x (rows, inputs), weight (outputs, inputs) in levels of scales (outputs,), bits of bfloat16 -> (rows, outputs).
 
-    Each row of x is rounded to whole numbers, up to LEVELS, too, which multiply several times faster: finer than
-    bfloat16, and by each row alone, so that what it is together with changes no bit of its product.
+    Each row of x is rounded, too, to LEVELS steps of its largest number: whole numbers multiply several times faster.
+    It is rounded by itself, so that what it is together with changes no bit of its product.
     """
     rows, inputs = x.shape
+    if inputs != weight.shape[1]:
+        raise ValueError("x and weight differ in their inputs")
     levels = min(LEVELS, (2**31 - 1) // (127 * inputs))
     whole, steps = np.zeros((rows, inputs), dtype=np.int16), np.zeros(rows, dtype=np.float32)
     for row in range(rows):
@@ -163,7 +177,7 @@ def multiply_int8(weight: NDArray[np.int8], scales: NDArray[np.int16], x: Floats
             whole[row, i] = np.rint(x[row, i] / steps[row])
     product = np.empty((rows, len(weight)), dtype=np.float32)
     for output in prange(len(weight)):
-        fetch_ahead(weight, output, 0, inputs)
+        fetch_ahead(weight, output, 0, inputs)  # a row of bytes is short enough
         channel = weight[output]
         for row in range(rows):
             numbers, total = whole[row], np.int32(0)

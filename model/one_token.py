@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.attention import Cache
-from model.loops import add_and_norm, attend, gated
+from model.loops import add_and_norm, attend, gated, take_threads
 from model.products import Floats
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class OneToken:
 
     def hidden(self, ids: Tensor, places: Tensor, cache: Cache) -> Tensor:
         """ids, and where they stand: (rows, 1). cache: begun; the caller advances it. Returns (rows, 1, width)."""
+        if len(ids) != len(cache.lengths):
+            raise ValueError(f"{len(ids)} rows do not go on in a cache of {len(cache.lengths)}")
+        take_threads(torch.get_num_threads())
         at, kept = places[:, 0].numpy(), cache.kept.numpy()
         cos, sin = self.cos[at], self.sin[at]
         x = self.embedding(ids[:, 0]).numpy()

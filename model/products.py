@@ -4,9 +4,8 @@ In: a matrix, (outputs, inputs), of float32, bfloat16 or float16.  Out: a functi
 product, (..., outputs), both float32; the weights stay in the matrix's dtype.
 
 torch's own product of one row with a matrix reads float32 as fast as memory gives it, 16 bits at half of that or less,
-and float16 hardly at all for many rows. So float16 goes through a loop of our own (model/loops.py) for few rows, and is
-widened for many. Of the kernels that torch carries besides, oneDNN's takes bfloat16 in blocks of an order of its own,
-and is the fastest for many rows where the processor multiplies bfloat16. Elsewhere torch multiplies as anywhere.
+and float16 hardly at all for many rows. So a few rows go through a loop of our own where weights have 16 bits
+(model/loops.py), and for many rows float16 is widened first.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from torch import Tensor
 Floats = NDArray[np.float32]
 
 FEW_ROWS = 8  # for so many a loop of ours takes less time than to widen the weights
-HAS_LOOPS = find_spec("numba") is not None  # which model/loops.py needs
+HAS_LOOPS = all(find_spec(name) for name in ("numba", "llvmlite"))  # which model/loops.py needs
 
 
 class Product(Protocol):

@@ -98,8 +98,9 @@ class Int8Linear(nn.Module):
         return product if self.bias is None else product + self.bias
 
     def of_rows(self, x: Floats) -> Floats:
-        """Few rows of a model without biases, (rows, inputs) -> (rows, outputs)."""
-        return int8_product_of_rows(x, self.levels, self.scales)
+        """The same for few rows, (rows, inputs) -> (rows, outputs)."""
+        product = int8_product_of_rows(x, self.levels, self.scales)
+        return product if self.bias is None else product + self.bias.float().numpy()
 
 
 class Int4Linear(nn.Module):
@@ -164,14 +165,16 @@ class Int8Tied:
 def int8_product(x: Tensor, levels: Tensor, scales: Tensor) -> Tensor:
     """x (..., inputs) -> (..., outputs), in x's dtype.
 
-    Levels are whole numbers that every format holds, so where there are many rows the hardware's fastest will do.
+    A loop rounds each of few rows to steps of its own (model/loops.py). Of many rows a CPU that multiplies bfloat16
+    multiplies them with the levels, which that format holds.
     """
     if few_rows(x):
-        rows = x.reshape(-1, x.size(-1)).float().contiguous()
+        rows = x.detach().reshape(-1, x.size(-1)).float().contiguous()
         product = torch.from_numpy(int8_product_of_rows(rows.numpy(), levels, scales))
         return product.to(x.dtype).view(*x.shape[:-1], -1)
-    dtype = pick_dtype(None, x.device)
-    return (F.linear(x.to(dtype), levels.to(dtype)).float() * scales.float()).to(x.dtype)
+    if x.device.type == "cpu" and pick_dtype(None, x.device) == torch.bfloat16:
+        return (F.linear(x.bfloat16(), levels.bfloat16()).float() * scales.float()).to(x.dtype)
+    return F.linear(x, from_int8(levels, scales).to(x.dtype))
 
 
 def int8_product_of_rows(x: Floats, levels: Tensor, scales: Tensor) -> Floats:

@@ -159,5 +159,22 @@ def test_one_token_in_rows_of_different_lengths_goes_through_loops_as_through_to
     assert (hidden(FUSED[2]) - expected).abs().max() > 0.1  # it is loops that answered
 
 
+@torch.inference_mode()
+def test_one_token_is_read_where_it_is_said_to_stand_and_in_no_segment():
+    for laid_out in (FUSED[2], WITHOUT_LOOPS[2]):
+        ids, cache, place = torch.tensor([[3], [5]]), laid_out.new_cache(2), torch.tensor([[4], [9]])
+        expected = TRANSFORMERS[2](ids, positions=place)
+        torch.testing.assert_close(laid_out(ids, positions=place, cache=cache), expected, atol=1e-4, rtol=0)
+        with pytest.raises(ValueError, match="segment"):
+            laid_out(ids, segments=torch.zeros_like(ids), cache=cache)
+
+
+@pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
+@torch.inference_mode()
+def test_rows_that_are_not_those_of_the_cache_are_refused():
+    with pytest.raises(ValueError, match="3 rows"):
+        FUSED[2](torch.tensor([[1], [2], [3]]), cache=FUSED[2].new_cache(2))
+
+
 def test_nothing_is_learnt_through_it():
     assert not FUSED[2](torch.tensor([[1, 2, 3]])).requires_grad

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from model.attention import RMSNorm
 from model.fused import FusedNorm
-from model.loops import WhenCompiling, add_and_norm, compiled, gated, multiply_int8
+from model.loops import (
+    add_and_norm,
+    compiled,
+    gated,
+    multiply,
+    multiply_int8,
+    take_threads,
+    when_compiling,
+)
 
 laws = settings(max_examples=40, deadline=None)
 sizes = {"rows": st.integers(1, 5), "width": st.integers(1, 40), "seed": st.integers(0, 99)}
@@ -51,10 +59,30 @@ def test_sums_of_whole_numbers_stay_within_32_bits(inputs):
 
 def test_a_loop_with_no_folder_to_keep_it_in_is_compiled_all_the_same():
     """And that it is compiled, which takes a while, is said once."""
-    told = []
-    WhenCompiling(lambda: told.append("compiling"))
-    namespace = {}
+    told, namespace = [], {}
     exec("def twice(x):\n    return 2 * x\n", namespace)  # in no file
     twice = compiled(namespace["twice"])
-    assert (twice(3), twice(1.5)) == (6, 3.0)
+    with when_compiling(lambda: told.append("compiling")):
+        assert (twice(3), twice(1.5)) == (6, 3.0)
     assert told == ["compiling"]
+    assert twice(1j) == 2j
+    assert told == ["compiling"]
+
+
+def test_rows_of_another_width_are_refused_not_read_beyond_their_end():
+    x, half, scales = np.ones((1, 5), dtype=np.float32), np.zeros((3, 4), np.uint16), np.zeros(3, np.int16)
+    with pytest.raises(ValueError, match="inputs"):
+        multiply(half, x)
+    with pytest.raises(ValueError, match="inputs"):
+        multiply_int8(half.astype(np.int8), scales, x)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_no_bit(threads):
+    torch.manual_seed(0)
+    weight, x = torch.randn(50, 700).half().view(torch.uint16).numpy(), torch.randn(6, 700).numpy()
+    take_threads(1)
+    alone = multiply(weight, x)
+    take_threads(threads)
+    assert np.array_equal(multiply(weight, x), alone)
+    take_threads(1)

@@ -18,7 +18,8 @@ from model.build import LanguageModel, build
 from model.config import PRESETS, ModelConfig, preset
 from model.context import CachedContext, RecomputedContext
 from model.errors import ConfigError
-from model.products import FEW_ROWS, HAS_LOOPS
+from model.fused import FusedTransformer
+from model.products import FEW_ROWS, HAS_LOOPS, FastestTied, fastest
 from model.quantize import GROUP, Int4Linear, Int8Linear, from_int4, from_int8, quantize, to_int4, to_int8
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,8 @@ def rounded_inputs(x: Tensor) -> Tensor:
 @pytest.fixture(params=["loops", "torch", "none"])
 def kernels(request, monkeypatch) -> str:
     """Which products there are."""
+    if request.param == "loops" and not HAS_LOOPS:
+        pytest.skip("numba is not installed")
     monkeypatch.setattr(model.products, "HAS_LOOPS", request.param == "loops")
     if request.param == "none":
         monkeypatch.setattr(model.quantize, "has_kernel", lambda _: False)
@@ -151,8 +154,53 @@ def test_a_quantized_model_says_nearly_what_it_said(kind, kernels):
     assert 0 < error < {"int8": 0.02, "int4": 0.3}[kind]
 
 
+@pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
+@pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-@pytest.mark.parametrize("kernels", ["none"], indirect=True)  # the others round what a row is together with
+def test_rows_of_an_array_are_multiplied_as_those_of_a_tensor(kind, biased):
+    bias = random_weight(1, 48, seed=2)[0] if biased else None
+    layer, x = LAYERS[kind](random_weight(48, 3 * GROUP), bias), random_weight(5, 3 * GROUP, seed=1)
+    assert torch.equal(torch.from_numpy(layer.of_rows(x.numpy())), layer(x))
+    assert layer(x).std() > 1
+
+
+@pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
+@pytest.mark.parametrize("rows", [1, 5, FEW_ROWS + 1])
+@pytest.mark.parametrize("kind", ["int8", "int4", torch.float16, torch.bfloat16])
+@torch.inference_mode()
+def test_token_by_token_a_model_of_few_bits_says_nearly_what_its_rounded_weights_say(kind, rows):
+    """As stories are written: with a cache, by loops for a few stories and by torch for many."""
+    if isinstance(kind, str):
+        few_bits, expected = quantize(random_model(), kind), random_model()
+        for module in expected.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                fits = kind == "int4" and isinstance(module, nn.Linear) and module.out_features % 16 == 0
+                module.weight.copy_(ROUNDED["int4" if fits else "int8"](module.weight))
+    else:
+        few_bits, expected = FusedTransformer(random_model().to(kind), fastest, FastestTied), random_model()
+        expected = expected.to(kind).float()
+    ids = torch.randint(211, (rows, 20), generator=torch.Generator().manual_seed(0))
+    cache = few_bits.new_cache(rows)
+    read = torch.cat([few_bits(token, cache=cache) for token in ids.split(1, dim=1)], dim=1)
+    said = expected(ids)
+    assert (read - said).std() < (1e-3 if rows <= FEW_ROWS and kind != "int4" else 2e-2) * said.std()
+
+
+@torch.inference_mode()
+def test_sums_of_levels_are_not_taken_in_a_format_that_they_overflow(monkeypatch):
+    monkeypatch.setattr(model.quantize, "pick_dtype", lambda *_: torch.float16)
+    layer = Int8Linear(torch.ones(3, 2000))
+    torch.testing.assert_close(
+        layer(torch.ones(FEW_ROWS + 1, 2000)), torch.full((FEW_ROWS + 1, 3), 2000.0), rtol=1e-2, atol=0
+    )
+
+
+def test_a_classic_model_in_8_bits_is_read_with_gradients_on():
+    assert quantize(random_model("classic"), "int8")(torch.tensor([[1, 2, 3]])).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+@pytest.mark.parametrize("kernels", ["none"], indirect=True)  # the others round few rows otherwise than many
 def test_a_quantized_model_writes_the_same_with_a_cache_and_without(kind, kernels):
     few_bits = quantize(random_model(), kind)
     tokens = torch.randint(211, (80,), generator=torch.Generator().manual_seed(0)).tolist()

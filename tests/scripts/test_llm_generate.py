@@ -26,6 +26,14 @@ OTHER_TEXT = "a dog dug up a bone in the garden, and the cat looked on from the 
 SHORT = ("--max-tokens", "12")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def loops_compiled(trained: Path) -> None:
+    """Or the first story would be told to wait for them."""
+    for how in ({}, {"dtype": "bfloat16"}, {"quantize": "int8"}):
+        model, tok = load(trained / "finetune", "cpu", **how)
+        list(Story(model, tok, "the man", max_tokens=2, ending="cut"))
+
+
 @pytest.fixture
 def copy(trained: Path, tmp_path: Path) -> Path:
     """A run to damage."""
