@@ -174,6 +174,8 @@ def test_a_session_at_a_terminal_edits_lines_keeps_a_history_and_outlives_ctrl_c
             terminal.type("\x03")
             terminal.wait_for(", stopped]")
             terminal.wait_for("> ")
+        terminal.type("x")
+        terminal.wait_for("x")  # the line is being edited: a Ctrl-C just before that waits for the next key
         terminal.type("\x03")
         terminal.wait_for("> ")
         terminal.type(f":save {tmp_path / 'stories.txt'}\r")
