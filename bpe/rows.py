@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 WORD = 8  # bytes
-UNCHECKED: Final = "wrap"  # mode of `take` for places that are there: to raise where one is not takes a third longer
+UNCHECKED: Final = "wrap"  # mode of `take` for places that are certainly there: it is faster than to look
 WORDS = 4  # of a row that are written together with those of other rows; what is longer, and rare, is copied by itself
 
 Numbers = npt.NDArray[np.int64]
