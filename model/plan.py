@@ -33,6 +33,10 @@ SAVING_SECONDS = 3.0  # the last save and the plot
 BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
 COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
 COMPILED_GAIN = 1.5  # times as fast as what is written, about; the preset that is chosen is measured (LOG.md)
+# what a timed training takes before its first step, about: reckoned with where a preset is chosen, later measured
+PREPARING_SECONDS = 15.0  # starting, measuring, the tokenizer, the token files
+COMPILING_SECONDS = 20.0
+LEAST_TRAINING = 0.1  # of the time, where preparing would leave less
 LEAST_RATE = {"cpu": 1e11, "mps": 1e12, "cuda": 1e13}  # operations per second that a device reaches in training
 TINY = 1e-6  # a share that makes an interval longer than any training
 
@@ -45,6 +49,7 @@ class Plan:
     limit: Limit  # as asked, or as the stage's default
     closing_seconds: float = 0.0  # of a timed training, kept free for the last evaluation and the last save
     tokens_per_second: float = 0.0  # measured, for a timed training
+    preparing_seconds: float = 0.0  # of a timed training, gone before its first step
     compiled: bool = False  # whether steps are taken in compiled code (model/compiling.py)
     most_steps: int | None = None  # of a timed training on a small text, which ends before its time
     notes: tuple[str, ...] = field(default=())  # what was measured and chosen, for people
@@ -63,23 +68,29 @@ class Plan:
         settings = replace(self.settings, shape=replace(self.settings.shape, vocab_size=vocab_size))
         return replace(self, settings=settings)
 
-    def for_text(self, tokens_per_epoch: int) -> "Plan":
-        """This plan for a text of that many tokens: what is read many times needs dropout, and in the end an end."""
-        step = self.settings.tokens_per_step
-        tokens = self.tokens_in(self.limit)
-        plan = self
-        if tokens > REPEATED * tokens_per_epoch:
-            config = replace(self.settings.config, dropout=REPEATED_DROPOUT)
-            plan = replace(plan, settings=replace(self.settings, config=config))
-        if self.limit.seconds is not None and tokens > MOST_EPOCHS * tokens_per_epoch:
+    def for_text(self, tokens_per_epoch: int, preparing_seconds: float) -> "Plan":
+        """This plan for a text of that many tokens: what is read many times needs dropout, and in the end an end.
+
+        preparing_seconds: how long it took to come this far.
+        """
+        plan = replace(self, preparing_seconds=preparing_seconds)
+        if plan.tokens > REPEATED * tokens_per_epoch:
+            config = replace(plan.settings.config, dropout=REPEATED_DROPOUT)
+            plan = replace(plan, settings=replace(plan.settings, config=config))
+        if plan.limit.seconds is not None and plan.tokens > MOST_EPOCHS * tokens_per_epoch:
             note = f"the text is small: {MOST_EPOCHS} times through it is enough, and takes less than that time"
-            steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / step)
-            plan = replace(plan, most_steps=steps, notes=(*self.notes, note))
+            steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / plan.settings.tokens_per_step)
+            plan = replace(plan, most_steps=steps, notes=(*plan.notes, note))
         return plan
 
-    def tokens_in(self, limit: Limit) -> float:
-        """How many tokens are read until a limit, the same ones again counted again; 0 where it sets none."""
-        return (limit.steps or 0) * self.settings.tokens_per_step + (limit.seconds or 0.0) * self.tokens_per_second
+    @property
+    def tokens(self) -> float:
+        """How many tokens will be read, about, the same ones again counted again; 0 where no limit tells."""
+        limit = self.training_limit
+        if limit.steps is not None:
+            return limit.steps * self.settings.tokens_per_step
+        left = max(0.0, (limit.seconds or 0.0) - self.preparing_seconds)
+        return (1 - EVALUATION_SHARE) * left * self.tokens_per_second
 
     def to_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -98,7 +109,7 @@ class Plan:
             epochs = until_step * self.settings.tokens_per_step / tokens_per_epoch
             until = f"for {until_step:,} steps ({epochs:.1f} times through the data)"
         elif self.limit.seconds is not None:
-            until = f"for {self.limit.seconds / 60:.3g} minutes"
+            until = f"for {self.limit.seconds / 60:.3g} minutes, about {self.tokens:,.0f} tokens"
         else:
             until = f"until {config.patience} evaluations bring no improvement"
         return [
@@ -111,10 +122,9 @@ class Plan:
 
     def expectation(self, num_parameters: int, tokens_per_epoch: int) -> list[str]:
         """What a new model will come to, in words; none where only held-out text will end its training."""
-        tokens = self.tokens_in(self.training_limit)
-        if not tokens:
+        if not self.tokens:
             return []
-        expected = expected_bits_per_byte(num_parameters, tokens, tokens_per_epoch)
+        expected = expected_bits_per_byte(num_parameters, self.tokens, tokens_per_epoch)
         return [f"expected of held-out text, if it is English prose: about {expected:.2f} bits per byte"]
 
 
@@ -134,8 +144,8 @@ def make_plan(
     else:
         name = request.preset or DEFAULT_PRESET
         if request.preset is None and limit.seconds is not None:
-            gain = COMPILED_GAIN if pays_to_compile(PRESETS[name], limit, config.batch_tokens, device) else 1.0
-            name = choose_preset(limit.seconds, config, device, dtype, gain)
+            compiled = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
+            name = choose_preset(limit.seconds, config, device, dtype, compiled)
             notes.append(
                 f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
                 "(--preset NAME insists on another)"
@@ -152,7 +162,7 @@ def make_plan(
         derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
         one_evaluation = derived["eval_tokens"] * SCORING_COST / speed
         closing = SAVING_SECONDS + one_evaluation
-        notes.append(f"measured {speed:,.0f} tokens/s, so about {limit.seconds * speed:,.0f} tokens in that time")
+        notes.append(f"measured {speed:,.0f} tokens/s")
     config = train_config(stage, request, **derived)
     if request.eval_every is None:
         ends = 2 * one_evaluation / limit.seconds if limit.seconds else 0.0  # at the beginning and at the end
@@ -174,16 +184,19 @@ def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device:
 
 
 def choose_preset(
-    seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype, gain: float = 1.0
+    seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype, compiled: bool = False
 ) -> str:
     """The preset of which the lowest held-out loss is to be expected after that time, if no text is read twice.
 
     Measured from the smallest up to the first that does worse, so that a slow machine spends its first seconds on small
-    models only, and without compiling each: gain is what compiling will bring.
+    models only, and without compiling each: what compiling will take and bring is reckoned with.
     """
+    preparing = PREPARING_SECONDS + (COMPILING_SECONDS if compiled else 0.0)
+    training = max(LEAST_TRAINING * seconds, (1 - EVALUATION_SHARE) * seconds - preparing)
+    gain = COMPILED_GAIN if compiled else 1.0
     chosen, lowest = CANDIDATES[0], math.inf
     for name in CANDIDATES:
-        tokens = seconds * gain * tokens_per_second(PRESETS[name], config, device, dtype)
+        tokens = training * gain * tokens_per_second(PRESETS[name], config, device, dtype)
         expected = expected_bits_per_byte(PRESETS[name].num_parameters, tokens)
         if expected >= lowest:
             break

@@ -143,7 +143,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     files = prepared(begun.source.examples, begun.tokenizer, tokens, stage, begun.fingerprint)
     batches, held_out = batches_of(files, begun.tokenizer, begun.plan)
     if record is None:
-        begun = replace(begun, plan=begun.plan.for_text(batches.tokens_per_epoch))
+        begun = replace(begun, plan=begun.plan.for_text(batches.tokens_per_epoch, time.monotonic() - started))
     plan, config = begun.plan, begun.plan.settings.config
     run = build_run(plan, device, begun.weights)
     report = TrainingReport(folder, stage, begun.tokenizer, plan)

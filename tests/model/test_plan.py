@@ -16,9 +16,13 @@ from model.plan import (
     BETWEEN_SAVES,
     CANDIDATES,
     COMPILED_FROM,
+    COMPILED_GAIN,
+    COMPILING_SECONDS,
     EVALUATION_SHARE,
     LEAST_RATE,
+    LEAST_TRAINING,
     MOST_EPOCHS,
+    PREPARING_SECONDS,
     REPEATED,
     SCORING_COST,
     Plan,
@@ -57,16 +61,18 @@ def machine(rate: float, measured: list[ModelConfig] | None = None) -> Callable[
     return speed
 
 
-@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5), gain=st.sampled_from([1.0, 2.0]))
-def test_the_preset_is_chosen_that_is_expected_to_predict_best(rate: float, seconds: float, gain: float) -> None:
+@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5), compiled=st.booleans())
+def test_the_preset_is_chosen_that_is_expected_to_predict_best(rate: float, seconds: float, compiled: bool) -> None:
     measured: list[ModelConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "tokens_per_second", machine(rate, measured))
-        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, gain)
+        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, compiled)
 
     def expected(name: str) -> float:
         parameters = PRESETS[name].num_parameters
-        return expected_bits_per_byte(parameters, seconds * gain * rate / parameters)
+        preparing = PREPARING_SECONDS + compiled * COMPILING_SECONDS
+        training = max(LEAST_TRAINING * seconds, (1 - EVALUATION_SHARE) * seconds - preparing)
+        return expected_bits_per_byte(parameters, training * (COMPILED_GAIN if compiled else 1) * rate / parameters)
 
     assert chosen == min(CANDIDATES, key=expected)
     place = CANDIDATES.index(chosen)
@@ -172,16 +178,18 @@ def test_the_plan_in_words_says_the_true_numbers() -> None:
     said = "\n".join(made.lines(made.settings.shape.num_parameters, 768, CPU))
     assert "for 10 steps (10.0 times through the data), 768 tokens a step, 768 once through the data" in said
     assert "model nano: 4 layers x 128, vocabulary 4,096, context 256, 1,377,920 parameters, float32 on cpu" in said
-    assert "for 2.5 minutes" in "\n".join(timed(2.5, RATE).lines(1, 1, CPU))
+    minutes = timed(2.5, RATE)
+    said = "\n".join(minutes.lines(1, 1, CPU))
+    assert f"for 2.5 minutes, about {minutes.tokens:,.0f} tokens, 4,096 tokens a step" in said
 
 
 def test_the_plan_says_what_to_expect_where_it_knows_how_much_will_be_read() -> None:
     steps = make_plan("pretrain", Request(steps=10, preset="nano", batch_tokens=1_000, dtype="float32"), CPU)
     (line,) = steps.expectation(1_377_920, 768)
     assert f"about {expected_bits_per_byte(1_377_920, 7_680, 768):.2f} bits per byte" in line
-    minutes = timed(2.5, RATE)
+    minutes = timed(2.5, RATE).for_text(10**9, 30)
     (line,) = minutes.expectation(1_377_920, 10**9)
-    tokens = (150 - minutes.closing_seconds) * minutes.tokens_per_second
+    tokens = (1 - EVALUATION_SHARE) * (150 - 30 - minutes.closing_seconds) * minutes.tokens_per_second
     assert f"about {expected_bits_per_byte(1_377_920, tokens):.2f} bits per byte" in line
     assert replace(minutes, limit=Limit()).expectation(1_377_920, 768) == []
 
@@ -203,12 +211,17 @@ def make_steps_plan(steps: int = 100) -> Plan:
     return make_plan("pretrain", Request(preset="nano", steps=steps, device="cpu", dtype="float32"), CPU)
 
 
-@given(seconds=st.floats(10, 1e4), speed=st.floats(1e2, 1e6), tokens_per_epoch=st.integers(5_000, 10**8))
+@given(
+    seconds=st.floats(10, 1e4),
+    preparing=st.floats(0, 20),
+    speed=st.floats(1e2, 1e6),
+    tokens_per_epoch=st.integers(5_000, 10**8),
+)
 def test_a_timed_training_goes_through_its_text_only_so_often(
-    seconds: float, speed: float, tokens_per_epoch: int
+    seconds: float, preparing: float, speed: float, tokens_per_epoch: int
 ) -> None:
-    made = plan_of(seconds, speed).for_text(tokens_per_epoch)
-    epochs = seconds * speed / tokens_per_epoch
+    made = plan_of(seconds, speed).for_text(tokens_per_epoch, preparing)
+    epochs = (1 - EVALUATION_SHARE) * max(0, seconds - preparing) * speed / tokens_per_epoch
     if epochs > MOST_EPOCHS:
         steps = made.training_limit.steps or 0
         assert (steps - 1) * made.settings.tokens_per_step < MOST_EPOCHS * tokens_per_epoch
@@ -223,7 +236,7 @@ def test_a_timed_training_goes_through_its_text_only_so_often(
 def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_text_repeats(
     steps: int, tokens_per_epoch: int
 ) -> None:
-    made = make_steps_plan(steps).for_text(tokens_per_epoch)
+    made = make_steps_plan(steps).for_text(tokens_per_epoch, 20)
     assert made.training_limit == Limit(steps=steps)
     epochs = steps * made.settings.tokens_per_step / tokens_per_epoch
     assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
