@@ -40,7 +40,7 @@ CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blan
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
 BLOCK = 1 << 18  # characters: what is computed of them nearly fits a core's cache
-THREADED = 4  # times as many for threads, which wait for each other at every call into NumPy
+THREADED = 3  # times as many for threads, which wait for each other at every call into NumPy
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after
 

@@ -13,21 +13,34 @@ from bpe.freed_memory import keep_freed_memory
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+HELD = 4  # results for each thread, at most, that wait for an earlier one
+
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Generator[Result, None, None]:
-    """`work(item)` for each item, by so many threads; a few items and results are held.
+    """`work(item)` for each item, by so many threads, of which the caller's is one; a few results are held.
 
-    One worker is the caller's own thread.
+    A caller that only waited would have to be woken for each result, and Python lets one thread run at a time.
     """
     keep_freed_memory()
     if workers == 1:
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(workers) as threads:
-        pending = deque[Future[Result]]()
+    with ThreadPoolExecutor(workers - 1) as others:
+        results = deque[tuple[Item, Future[Result]]]()  # in order, and what each is of
         for item in items:
-            pending.append(threads.submit(work, item))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+            not_begun = sum(not result.running() and not result.done() for _, result in results)
+            results.append((item, others.submit(work, item) if not_begun < workers - 1 else _done(work, item)))
+            while results and (results[0][1].done() or len(results) > HELD * workers):
+                yield results.popleft()[1].result()
+        for place in reversed(range(len(results))):
+            item, result = results[place]
+            if result.cancel():  # it was not begun
+                results[place] = item, _done(work, item)
+        yield from (result.result() for _, result in results)
+
+
+def _done(work: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """What the caller's own thread makes of an item."""
+    result = Future[Result]()
+    result.set_result(work(item))
+    return result

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bpe.threads import in_threads
+from bpe.threads import HELD, in_threads
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
@@ -33,7 +33,29 @@ def test_few_items_are_taken_before_results_are(number):
             yield item
 
     next(in_threads(str, items(), number))
-    assert len(taken) <= 2 * number + 1
+    assert len(taken) <= HELD * number + 1
+
+
+def test_the_caller_works_too_and_leaves_nothing_that_it_could_do():
+    threads = {}
+    begun, ended = threading.Event(), threading.Event()
+
+    def items():
+        yield "long"
+        assert begun.wait(10)
+        yield from ["waiting", "own"]
+
+    def work(item):
+        threads[item] = threading.current_thread()
+        if item == "long":
+            begun.set()
+            assert ended.wait(10)
+        if item == "waiting":  # for the other thread, which is busy until this is done
+            ended.set()
+
+    list(in_threads(work, items(), 2))
+    assert threads["long"] is not threading.main_thread()
+    assert threads["waiting"] is threads["own"] is threading.main_thread()
 
 
 @pytest.mark.parametrize("number", [1, 2])
