@@ -10,8 +10,7 @@ compiled it keeps beside this file, or below the user's home.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import numba
@@ -19,6 +18,7 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 from numba.core import event
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -47,11 +47,19 @@ def instruction(build: Callable[..., Any]) -> Any:
 def compiled(loop: Loop) -> Loop:
     """The loop, compiled when it is first called. Sums are taken in any order; `prange` is shared by all threads."""
     in_parallel = "prange" in loop.__code__.co_names
-    njit: Any = partial(numba.njit, parallel=in_parallel, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
-    try:
-        return cast(Loop, njit(cache=True)(loop))
-    except RuntimeError:  # there is no folder to keep it in
-        return cast(Loop, njit()(loop))
+    fast: Any = numba.njit(parallel=in_parallel, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")(loop)
+    with suppress(RuntimeError):  # there is no folder to keep it in
+        fast._cache = _Cache(loop)  # type: ignore[no-untyped-call]
+    return cast(Loop, fast)
+
+
+class _Cache(FunctionCache):
+    """Where numba keeps what it compiled; on a full disk it does without."""
+
+    def save_overload(self, signature: Any, overload: Any) -> None:
+        """Keep what was compiled for arguments of these types, where there is room."""
+        with suppress(OSError):
+            super().save_overload(signature, overload)  # type: ignore[no-untyped-call]
 
 
 class _First(event.Listener):

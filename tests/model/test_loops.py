@@ -1,9 +1,13 @@
 """Laws of the loops: each computes its definition. Those that test_fused.py and test_quantize.py do not come by."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("numba", reason="numba is not installed")
 
+import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -67,6 +71,26 @@ def test_a_loop_with_no_folder_to_keep_it_in_is_compiled_all_the_same():
     assert told == ["compiling"]
     assert twice(1j) == 2j
     assert told == ["compiling"]
+
+
+def thrice(x):
+    return 3 * x
+
+
+def test_a_loop_that_finds_no_room_on_the_disk_is_not_kept_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    with monkeypatch.context() as full:
+        full.setattr("builtins.open", refuse_to_write)
+        assert compiled(thrice)(3) == 9
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert compiled(thrice)(3) == 9
+    assert [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def refuse_to_write(path, mode="r", *args, **kwargs):
+    if "w" in mode:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return Path(path).open(mode, *args, **kwargs)
 
 
 def test_rows_of_another_width_are_refused_not_read_beyond_their_end():
