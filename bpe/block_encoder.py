@@ -80,6 +80,6 @@ class _IdsOfStretches:
         joined = np.empty(len(numbers) + len(rests), rests.dtype)
         is_first = np.ones(len(joined), np.bool_)
         is_first[places] = False
-        joined[is_first] = self._firsts.values.take(numbers, mode=UNCHECKED)
+        joined[np.flatnonzero(is_first)] = self._firsts.values.take(numbers, mode=UNCHECKED)  # sooner than by a mask
         joined[places] = rests
         return joined
