@@ -1,6 +1,6 @@
 """Laws of compiled training: the same step, faster; evaluations and samples run as they are written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -108,3 +108,17 @@ def test_where_compiling_fails_it_is_not_done(monkeypatch: pytest.MonkeyPatch) -
     found_by_trying = can_compile.__wrapped__
     assert not found_by_trying(CPU)
     assert not found_by_trying(torch.device("mps"))
+
+
+def test_where_the_compiler_does_not_know_the_processors_vectors_torch_looks_for_those_it_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch._inductor import config
+
+    def trusted(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        if config.cpp.vec_isa_ok:
+            raise RuntimeError("unknown instruction")
+        return function
+
+    monkeypatch.setattr(torch, "compile", trusted)
+    assert can_compile.__wrapped__(CPU)
