@@ -19,9 +19,9 @@ A blank on one side of a dash stays ("I— I cannot"), and so does what follows 
 import re
 
 _TABLE: dict[int, str] = {
-    **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], ""),  # C0 and C1 controls, less those named below
+    **dict.fromkeys([*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)], ""),  # C0, C1; not LF, nor those below
     **dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"), ""),
-    **dict.fromkeys(map(ord, "\n\r\v\f\x85\u2028"), "\n"),
+    **dict.fromkeys(map(ord, "\r\v\f\x85\u2028"), "\n"),
     **dict.fromkeys(map(ord, "\t\xa0\u1680\u202f\u205f\u3000"), " "),
     **dict.fromkeys(range(0x2000, 0x200B), " "),
     **dict.fromkeys(map(ord, "‘’‚‛′´"), "'"),
@@ -31,22 +31,24 @@ _TABLE: dict[int, str] = {
     ord("\u2029"): "\n\n",
     ord("…"): "...",
 }
-_RANGE = re.compile(r"(?<=\d)(?:--|–)(?=\d)")
-_DASH = re.compile(r"(?<!-)--(?!-)|–")
-_SPACED_DASH = re.compile(r"(?<=\S) ++(—+) ++(?=\S)")
-_TRAILING_BLANKS = re.compile(r"(?<! ) ++(?=\n|\Z)")
+_OTHER = re.compile(f"[{re.escape(''.join(map(chr, _TABLE)))}]")
+
+# Patterns begin with the characters they are about, which a search skips to; what must come before is looked back at.
+_RANGE = re.compile(r"-(?<=\d-)-(?=\d)|–(?<=\d–)(?=\d)")
+_DASH = re.compile(r"-(?<!--)-(?!-)|–")
+_SPACED_DASH = re.compile(r" (?<=\S ) *+(—+) ++(?=\S)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def normalise(text: str) -> str:
     """The text in this module's convention. No letter, digit or accent is touched; a second pass changes nothing."""
-    text = text.replace("\r\n", "\n").translate(_TABLE)
+    text = _OTHER.sub(lambda other: _TABLE[ord(other[0])], text.replace("\r\n", "\n"))
     if "--" in text or "–" in text:  # looking first is several times faster than the patterns, and most texts have none
         text = _DASH.sub("—", _RANGE.sub("-", text))
-    if "— " in text:
+    if " —" in text:
         text = _SPACED_DASH.sub(r"\1", text)
     if " \n" in text or text.endswith(" "):
-        text = _TRAILING_BLANKS.sub("", text)
+        text = "\n".join([line.rstrip(" ") for line in text.split("\n")])
     if "\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n", text)
     return text.strip("\n")
