@@ -131,7 +131,13 @@ def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path
     settings = resumed_settings(stage, record, request, path)
     limit = request.limit(settings.tokens_per_step) or record.limit
     compiled = pays_to_compile(settings.shape, limit, settings.tokens_per_step, device)
-    return Plan(settings, limit, record.closing_seconds, compiled=compiled, most_steps=record.most_steps)
+    return Plan(
+        settings,
+        limit,
+        closing_seconds=record.closing_seconds,
+        compiled=compiled,
+        most_steps=record.most_steps,
+    )
 
 
 def take_up(stage: Stage, folder: RunFolder, request: Request, record: StageRecord, plan: Plan) -> Beginning:

@@ -5,7 +5,7 @@ it can train well in that time is chosen. All times are in seconds.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ class Plan:
 
     settings: Settings
     limit: Limit  # as asked, or as the stage's default
+    _: KW_ONLY
     closing_seconds: float = 0.0  # of a timed training, kept free for the last evaluation and the last save
     tokens_per_second: float = 0.0  # measured, for a timed training
     preparing_seconds: float = 0.0  # of a timed training, gone before its first step
@@ -171,7 +172,9 @@ def make_plan(
     settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
     if limit.steps is not None:
         limit = request.limit(settings.tokens_per_step) or limit  # --tokens: now it is known how many a step takes
-    return Plan(settings, limit, closing, speed, compiled, notes=tuple(notes))
+    return Plan(
+        settings, limit, closing_seconds=closing, tokens_per_second=speed, compiled=compiled, notes=tuple(notes)
+    )
 
 
 def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device: torch.device) -> bool:

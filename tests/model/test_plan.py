@@ -133,6 +133,7 @@ def test_a_long_training_is_compiled_where_the_machine_can(seconds: float | None
         assert pays_to_compile(shape, by_time, batch_tokens, CPU) == (seconds is None or seconds >= COMPILED_FROM)
         operations = steps * batch_tokens * shape.operations_per_token
         assert pays_to_compile(shape, by_steps, batch_tokens, CPU) == (operations >= COMPILED_FROM * LEAST_RATE["cpu"])
+        assert timed((seconds or COMPILED_FROM) / 60, RATE).compiled == ((seconds or COMPILED_FROM) >= COMPILED_FROM)
 
 
 def test_what_was_asked_for_is_not_chosen() -> None:

@@ -75,7 +75,7 @@ def test_settings_asked_for_are_taken_and_the_others_are_the_stages_own(stage: S
 
 
 def recorded(request: Request, **changes: Any) -> dict[str, Any]:
-    facts = Plan(SETTINGS, Limit(steps=5), 1.5).to_record() | request.data_record()
+    facts = Plan(SETTINGS, Limit(steps=5), closing_seconds=1.5).to_record() | request.data_record()
     return facts | {"state": "finished", "summary": "done", "source": "abc", "tokenizer": "def"} | changes
 
 
