@@ -1,6 +1,6 @@
 """What is hard for a tokenizer: text without words. Does ten times the text take ten times as long, or a hundred times?
 
-    python -m benchmarks.worst_cases [--megabytes 10] [--repeats 3] [--json]
+    python -m benchmarks.worst_cases [--megabytes 10] [--repeats 5] [--json]
 
 In: nothing; the texts are made here.  Out: for each kind of text the processor seconds that training a vocabulary of
 1,024 and encoding take for that much and for a tenth of it, the ratios of the two, and the peak of resident memory.
@@ -138,7 +138,7 @@ def parser() -> CommandParser:
         "  python -m benchmarks.worst_cases --megabytes 10\n",
     )
     parser.add_argument("--megabytes", type=float, default=10, metavar="N", help="of each large text (default 10)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="of each measurement (default 3)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement (default 5)")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each kind of text")
     return parser
 

@@ -18,20 +18,22 @@ A blank on one side of a dash stays ("I— I cannot"), and so does what follows 
 
 import re
 
-_TABLE: dict[int, str] = {
-    **dict.fromkeys([*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)], ""),  # C0, C1; not LF, nor those below
-    **dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"), ""),
-    **dict.fromkeys(map(ord, "\r\v\f\x85\u2028"), "\n"),
-    **dict.fromkeys(map(ord, "\t\xa0\u1680\u202f\u205f\u3000"), " "),
-    **dict.fromkeys(range(0x2000, 0x200B), " "),
-    **dict.fromkeys(map(ord, "‘’‚‛′´"), "'"),
-    **dict.fromkeys(map(ord, "“”„‟″"), '"'),
-    **dict.fromkeys(map(ord, "\u2010\u2011\u2012"), "-"),
-    ord("\u2015"): "—",
-    ord("\u2029"): "\n\n",
-    ord("…"): "...",
+_SPELLED: dict[str, str] = {
+    **dict.fromkeys(
+        map(chr, [*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)]), ""
+    ),  # C0, C1; not LF, nor those below
+    **dict.fromkeys("\u00ad\u200b\u200e\u200f\u2060\ufeff", ""),
+    **dict.fromkeys("\r\v\f\x85\u2028", "\n"),
+    **dict.fromkeys("\t\xa0\u1680\u202f\u205f\u3000", " "),
+    **dict.fromkeys(map(chr, range(0x2000, 0x200B)), " "),
+    **dict.fromkeys("‘’‚‛′´", "'"),
+    **dict.fromkeys("“”„‟″", '"'),
+    **dict.fromkeys("\u2010\u2011\u2012", "-"),
+    "\u2015": "—",
+    "\u2029": "\n\n",
+    "…": "...",
 }
-_OTHER = re.compile(f"[{re.escape(''.join(map(chr, _TABLE)))}]")
+_SPELLED_ANEW = re.compile(f"[{re.escape(''.join(_SPELLED))}]")  # few are; str.translate would look at every character
 
 # Patterns begin with the characters they are about, which a search skips to; what must come before is looked back at.
 _RANGE = re.compile(r"-(?<=\d-)-(?=\d)|–(?<=\d–)(?=\d)")
@@ -42,7 +44,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 def normalise(text: str) -> str:
     """The text in this module's convention. No letter, digit or accent is touched; a second pass changes nothing."""
-    text = _OTHER.sub(lambda other: _TABLE[ord(other[0])], text.replace("\r\n", "\n"))
+    text = _SPELLED_ANEW.sub(lambda found: _SPELLED[found[0]], text.replace("\r\n", "\n"))
     if "--" in text or "–" in text:  # looking first is several times faster than the patterns, and most texts have none
         text = _DASH.sub("—", _RANGE.sub("-", text))
     if " —" in text:

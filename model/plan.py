@@ -70,9 +70,9 @@ class Plan:
         return replace(self, settings=settings)
 
     def for_text(self, tokens_per_epoch: int, preparing_seconds: float) -> "Plan":
-        """This plan for a text of that many tokens: what is read many times needs dropout, and in the end an end.
+        """This plan for a text of that many tokens, when it is known how long preparing took.
 
-        preparing_seconds: how long it took to come this far.
+        What is read many times needs dropout, and in the end an end.
         """
         plan = replace(self, preparing_seconds=preparing_seconds)
         if plan.tokens > REPEATED * tokens_per_epoch:
@@ -90,8 +90,7 @@ class Plan:
         limit = self.training_limit
         if limit.steps is not None:
             return limit.steps * self.settings.tokens_per_step
-        left = max(0.0, (limit.seconds or 0.0) - self.preparing_seconds)
-        return (1 - EVALUATION_SHARE) * left * self.tokens_per_second
+        return training_seconds(limit.seconds or 0.0, self.preparing_seconds) * self.tokens_per_second
 
     def to_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -110,7 +109,8 @@ class Plan:
             epochs = until_step * self.settings.tokens_per_step / tokens_per_epoch
             until = f"for {until_step:,} steps ({epochs:.1f} times through the data)"
         elif self.limit.seconds is not None:
-            until = f"for {self.limit.seconds / 60:.3g} minutes, about {self.tokens:,.0f} tokens"
+            until = f"for {self.limit.seconds / 60:.3g} minutes"
+            until += f", about {self.tokens:,.0f} tokens" if self.tokens else ""  # a resumed stage is not measured
         else:
             until = f"until {config.patience} evaluations bring no improvement"
         return [
@@ -145,8 +145,8 @@ def make_plan(
     else:
         name = request.preset or DEFAULT_PRESET
         if request.preset is None and limit.seconds is not None:
-            compiled = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
-            name = choose_preset(limit.seconds, config, device, dtype, compiled)
+            to_compile = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
+            name = choose_preset(limit.seconds, config, device, dtype, compiled=to_compile)
             notes.append(
                 f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
                 "(--preset NAME insists on another)"
@@ -186,8 +186,13 @@ def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device:
     return seconds >= COMPILED_FROM and can_compile(device)
 
 
+def training_seconds(seconds: float, preparing: float) -> float:
+    """What of a timed training is left for its steps, about, when preparing and evaluation have had their part."""
+    return (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
+
+
 def choose_preset(
-    seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype, compiled: bool = False
+    seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype, *, compiled: bool
 ) -> str:
     """The preset of which the lowest held-out loss is to be expected after that time, if no text is read twice.
 
@@ -195,7 +200,7 @@ def choose_preset(
     models only, and without compiling each: what compiling will take and bring is reckoned with.
     """
     preparing = PREPARING_SECONDS + (COMPILING_SECONDS if compiled else 0.0)
-    training = max(LEAST_TRAINING * seconds, (1 - EVALUATION_SHARE) * seconds - preparing)
+    training = training_seconds(seconds, preparing)
     gain = COMPILED_GAIN if compiled else 1.0
     chosen, lowest = CANDIDATES[0], math.inf
     for name in CANDIDATES:

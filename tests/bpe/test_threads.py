@@ -26,13 +26,19 @@ def test_as_many_items_are_worked_on_at_once(number):
 @pytest.mark.parametrize("number", [1, 3])
 def test_few_items_are_taken_before_results_are(number):
     taken = []
+    first_done = threading.Event()
 
     def items():
         for item in range(100):
             taken.append(item)
             yield item
 
-    next(in_threads(str, items(), number))
+    def work(item):
+        if item == 0 and number > 1:  # all others wait for the first
+            threading.Timer(0.2, first_done.set).start()
+            assert first_done.wait(10)
+
+    next(in_threads(work, items(), number))
     assert len(taken) <= HELD * number + 1
 
 
@@ -62,6 +68,14 @@ def test_the_caller_works_too_and_leaves_nothing_that_it_could_do():
 def test_what_a_worker_raises_reaches_the_caller(number):
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda item: 1 // item, [1, 0, 1], number))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_results_before_an_error_come_first(number):
+    results = in_threads(lambda item: 6 // item, [1, 2, 3, 0, 1], number)
+    assert [next(results), next(results), next(results)] == [6, 3, 2]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
 
 
 @pytest.mark.parametrize("number", [1, 2])

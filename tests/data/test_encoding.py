@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import data.encoding
 from bpe import BPEError, Tokenizer
+from bpe.threads import HELD
 from data.documents import Document, Pair
 from data.encoding import PlainPair, encoded
 from data.layout import SPECIAL_TOKENS
@@ -55,4 +56,4 @@ def test_examples_are_read_as_they_are_needed(tok, workers, long, monkeypatch):
     with contextlib.closing(encoded(source(), tok, workers)) as stream:
         for number in range(1, 100):
             next(stream)
-            assert len(taken) <= number + (0 if long else 2 * workers)
+            assert len(taken) <= number + (0 if long else HELD * workers)

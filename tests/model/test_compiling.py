@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import config, cpu_vec_isa
 
 from data.batches import Batch
 from model.build import build
@@ -110,15 +111,34 @@ def test_where_compiling_fails_it_is_not_done(monkeypatch: pytest.MonkeyPatch) -
     assert not found_by_trying(torch.device("mps"))
 
 
+@pytest.fixture
+def vectors_unknown(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The C++ compiler knows no vectors."""
+
+    def forget() -> None:
+        for found in (cpu_vec_isa.valid_vec_isa_list, cpu_vec_isa.VecISA._VecISA__bool__impl):  # type: ignore[attr-defined]
+            found.cache_clear()
+
+    forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu_vec_isa.VecISA, "check_build", lambda *_: False)
+        yield
+    forget()
+    config.cpp.vec_isa_ok = None
+
+
+@pytest.mark.usefixtures("vectors_unknown")
 def test_where_the_compiler_does_not_know_the_processors_vectors_torch_looks_for_those_it_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from torch._inductor import config
+    picked = []
 
-    def trusted(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        if config.cpp.vec_isa_ok:
+    def compile(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        picked.append(cpu_vec_isa.pick_vec_isa())
+        if picked[-1] != cpu_vec_isa.invalid_vec_isa:
             raise RuntimeError("unknown instruction")
         return function
 
-    monkeypatch.setattr(torch, "compile", trusted)
+    monkeypatch.setattr(torch, "compile", compile)
     assert can_compile.__wrapped__(CPU)
+    assert len(picked) == 2  # any processor that torch compiles for has vectors

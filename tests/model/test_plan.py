@@ -66,18 +66,34 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(rate: float, seco
     measured: list[ModelConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "tokens_per_second", machine(rate, measured))
-        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, compiled)
+        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, compiled=compiled)
 
     def expected(name: str) -> float:
         parameters = PRESETS[name].num_parameters
         preparing = PREPARING_SECONDS + compiled * COMPILING_SECONDS
-        training = max(LEAST_TRAINING * seconds, (1 - EVALUATION_SHARE) * seconds - preparing)
+        training = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
         return expected_bits_per_byte(parameters, training * (COMPILED_GAIN if compiled else 1) * rate / parameters)
 
     assert chosen == min(CANDIDATES, key=expected)
     place = CANDIDATES.index(chosen)
     assert measured[:place] == [PRESETS[name] for name in CANDIDATES[:place]]
     assert len(measured) <= place + 2  # larger ones would only cost time
+
+
+@pytest.mark.parametrize("minutes", [1.5, 2.5])
+def test_what_compiling_takes_and_brings_is_reckoned_with_where_the_training_is_long_enough_for_it(
+    minutes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def choose(*_: object, compiled: bool) -> str:
+        asked.append(compiled)
+        return "nano"
+
+    monkeypatch.setattr(plan, "can_compile", lambda _: True)
+    monkeypatch.setattr(plan, "choose_preset", choose)
+    timed(minutes, RATE)
+    assert asked == [60 * minutes >= COMPILED_FROM]
 
 
 def test_candidates_stand_from_small_to_large() -> None:
@@ -180,6 +196,8 @@ def test_the_plan_in_words_says_the_true_numbers() -> None:
     assert "for 10 steps (10.0 times through the data), 768 tokens a step, 768 once through the data" in said
     assert "model nano: 4 layers x 128, vocabulary 4,096, context 256, 1,377,920 parameters, float32 on cpu" in said
     minutes = timed(2.5, RATE)
+    resumed = "\n".join(replace(minutes, tokens_per_second=0.0).lines(1, 1, CPU))  # nothing is measured then
+    assert "for 2.5 minutes, 4,096 tokens a step" in resumed
     said = "\n".join(minutes.lines(1, 1, CPU))
     assert f"for 2.5 minutes, about {minutes.tokens:,.0f} tokens, 4,096 tokens a step" in said
 
@@ -222,7 +240,7 @@ def test_a_timed_training_goes_through_its_text_only_so_often(
     seconds: float, preparing: float, speed: float, tokens_per_epoch: int
 ) -> None:
     made = plan_of(seconds, speed).for_text(tokens_per_epoch, preparing)
-    epochs = (1 - EVALUATION_SHARE) * max(0, seconds - preparing) * speed / tokens_per_epoch
+    epochs = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing) * speed / tokens_per_epoch
     if epochs > MOST_EPOCHS:
         steps = made.training_limit.steps or 0
         assert (steps - 1) * made.settings.tokens_per_step < MOST_EPOCHS * tokens_per_epoch

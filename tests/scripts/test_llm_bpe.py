@@ -13,6 +13,7 @@ import pytest
 from bpe import Tokenizer
 from data.sources import PAIRS, TEXTS
 from model.config import PRESETS
+from model.plan import Plan
 from model.run import RunFolder
 
 Door = Callable[..., int]
@@ -47,13 +48,21 @@ def test_all_stages_in_one_command_make_the_same_run(
 
 @pytest.mark.slow
 def test_a_timed_run_ends_on_time_with_the_learning_rate_decayed(
-    llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str]
+    llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    preparing, for_text = [], Plan.for_text
+
+    def noted(plan: Plan, tokens_per_epoch: int, preparing_seconds: float) -> Plan:
+        preparing.append(preparing_seconds)
+        return for_text(plan, tokens_per_epoch, preparing_seconds)
+
+    monkeypatch.setattr(Plan, "for_text", noted)
     run = tmp_path / "run"
     texts = ("--texts", corpus / "texts")
     assert llm_bpe("--stage", "pretrain", "--run", run, *texts, *tiny, *quick, "--minutes", 0.12) == 0
     stage = RunFolder(run).stage("pretrain")
     assert stage["seconds"] < 0.12 * 60 + 10
+    assert 0 < preparing[0] < stage["seconds"]
     entries = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     assert [entry["multiplier"] for entry in entries if "multiplier" in entry][-1] < 0.1
 
