@@ -57,12 +57,10 @@ class Plan:
 
     @property
     def training_limit(self) -> Limit:
-        """What the loop itself has: the limit less the closing, or the steps that a small text is worth."""
+        """What the loop itself has: the limit less the closing, and no more steps than a small text is worth."""
         if self.limit.seconds is None:
             return self.limit
-        if self.most_steps is not None:
-            return Limit(steps=self.most_steps)
-        return Limit(seconds=max(1.0, self.limit.seconds - self.closing_seconds))
+        return Limit(steps=self.most_steps, seconds=max(1.0, self.limit.seconds - self.closing_seconds))
 
     def with_vocabulary(self, vocab_size: int) -> "Plan":
         """This plan for a tokenizer of that many tokens."""
@@ -79,7 +77,7 @@ class Plan:
             config = replace(plan.settings.config, dropout=REPEATED_DROPOUT)
             plan = replace(plan, settings=replace(plan.settings, config=config))
         if plan.limit.seconds is not None and plan.tokens > MOST_EPOCHS * tokens_per_epoch:
-            note = f"the text is small: {MOST_EPOCHS} times through it is enough, and takes less than that time"
+            note = f"the text is small: {MOST_EPOCHS} times through it is enough"
             steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / plan.settings.tokens_per_step)
             plan = replace(plan, most_steps=steps, notes=(*plan.notes, note))
         return plan
@@ -108,6 +106,7 @@ class Plan:
         if until_step is not None:
             epochs = until_step * self.settings.tokens_per_step / tokens_per_epoch
             until = f"for {until_step:,} steps ({epochs:.1f} times through the data)"
+            until += f", {self.limit.seconds / 60:.3g} minutes at most" if self.limit.seconds is not None else ""
         elif self.limit.seconds is not None:
             until = f"for {self.limit.seconds / 60:.3g} minutes"
             until += f", about {self.tokens:,.0f} tokens" if self.tokens else ""  # a resumed stage is not measured

@@ -6,6 +6,7 @@ samples.txt, loss.png, the best weights as a model folder, and resume.pt.
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections import deque
@@ -146,11 +147,10 @@ class TrainingReport:
         return f"loss {loss:.3f}{held_out}, {speed:,.0f} tokens/s{self._time_left(run, end - start)}"
 
     def _time_left(self, run: Run, recent_seconds: float) -> str:
-        if self.limit.seconds is not None:
-            seconds = self.limit.seconds - run.seconds
-        elif self.limit.steps is not None:
-            seconds = recent_seconds / (len(self.recent) - 1) * (self.limit.steps - run.step)
-        else:
+        seconds = math.inf if self.limit.seconds is None else self.limit.seconds - run.seconds
+        if self.limit.steps is not None:
+            seconds = min(seconds, recent_seconds / (len(self.recent) - 1) * (self.limit.steps - run.step))
+        if math.isinf(seconds):
             return ", until it no longer improves"
         minutes, rest = divmod(max(0, round(seconds)), 60)
         return f", {minutes}:{rest:02d} left"

@@ -66,14 +66,12 @@ STAGES: dict[Stage, TrainConfig] = {
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What ends a training: a number of optimizer steps, a number of seconds, or (neither) no more improvement."""
+    """What ends a training: so many optimizer steps, so many seconds, what comes first; of neither, no improvement."""
 
     steps: int | None = None  # optimizer steps
     seconds: float | None = None  # wall-clock seconds from the stage's first start, its stops not counted
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.seconds is not None:
-            raise ConfigError("a training ends by steps or by minutes, not by both; pass one of them")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"{self.steps} steps train nothing; pass 1 or more")
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
@@ -85,10 +83,8 @@ class Limit:
         step: optimizer steps taken. seconds: spent so far. plateau: the step at which improvement was seen to have
         ended, if it has; a training without a limit then decays for the same share of its length as any other.
         """
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        if self.seconds is not None:
-            return min(1.0, seconds / self.seconds)
+        if self.steps is not None or self.seconds is not None:
+            return min(1.0, max(step / (self.steps or math.inf), seconds / (self.seconds or math.inf)))
         if plateau is None:
             return 0.0
         decayed = min(1.0, (step - plateau) / max(1.0, PLATEAU_DECAY * plateau))

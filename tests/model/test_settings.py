@@ -48,7 +48,6 @@ def test_a_step_holds_whole_rows_and_at_least_one() -> None:
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
-        ({"steps": 1, "seconds": 1.0}, "not by both"),
         ({"steps": 0}, "0 steps train nothing"),
         ({"seconds": 0.0}, "0.0 minutes train nothing"),
         ({"seconds": float("nan")}, "nan minutes"),
@@ -95,3 +94,12 @@ def test_only_a_further_limit_extends_another(limit: Limit, other: Limit) -> Non
 @given(limit=LIMITS)
 def test_a_recorded_limit_is_the_limit(limit: Limit) -> None:
     assert Limit(**limit.to_record()) == limit  # type: ignore[arg-type]
+
+
+@given(step=st.integers(0, 2_000), seconds=st.floats(0, 2_000))
+def test_of_two_limits_the_one_that_comes_first_ends_a_training(step: int, seconds: float) -> None:
+    def progress(limit: Limit) -> float:
+        return limit.progress(step=step, seconds=seconds, plateau=None, decay_share=0.5)
+
+    both = progress(Limit(steps=1_000, seconds=500.0))
+    assert both == max(progress(Limit(steps=1_000)), progress(Limit(seconds=500.0)))
