@@ -19,9 +19,8 @@ A blank on one side of a dash stays ("I— I cannot"), and so does what follows 
 import re
 
 _SPELLED: dict[str, str] = {
-    **dict.fromkeys(
-        map(chr, [*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)]), ""
-    ),  # C0, C1; not LF, nor those below
+    # controls, C0 and C1, but for LF and those below
+    **dict.fromkeys(map(chr, [*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)]), ""),
     **dict.fromkeys("\u00ad\u200b\u200e\u200f\u2060\ufeff", ""),
     **dict.fromkeys("\r\v\f\x85\u2028", "\n"),
     **dict.fromkeys("\t\xa0\u1680\u202f\u205f\u3000", " "),
