@@ -3,13 +3,14 @@
 In: blocks of text.  Out: the ids of each.
 
     block ── cuts ──> stretches ── table ──> numbers ── ids of each number ──> ids
-                                     │
-                                     └─ new ones: split pattern, merges
+                                                │
+                                                └─ of new ones: split pattern, merges
 
 Python does nothing for a single stretch but when it is met for the first time.
 """
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from bpe.rows import UNCHECKED, GrowingArray, Numbers, Rows
 from bpe.stretches import CAPACITY, Stretches
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
+IdsOf = Callable[[Sequence[bytes]], tuple[Numbers, Numbers]]
 
 
 class BlockEncoder:
@@ -28,48 +30,62 @@ class BlockEncoder:
     into pieces, each piece merged.
     """
 
-    def __init__(
-        self,
-        cuts: Cuts,
-        ids_of: Callable[[Sequence[bytes]], tuple[Numbers, Numbers]],
-        dtype: np.dtype[np.uint16 | np.uint32],
-    ) -> None:
+    def __init__(self, cuts: Cuts, ids_of: IdsOf, dtype: np.dtype[np.uint16 | np.uint32]) -> None:
         self._cuts, self._ids_of, self._dtype = cuts, ids_of, dtype
         self._memory = self._empty()
 
     def _empty(self) -> "tuple[Stretches, _IdsOfStretches]":
-        ids = _IdsOfStretches(self._dtype)
-        return Stretches(learn=lambda new: ids.extend(*self._ids_of(new))), ids
+        return Stretches(), _IdsOfStretches(self._ids_of, self._dtype)
 
-    def encode(self, block: str) -> Ids:
-        """The ids of a block. Raises UnicodeEncodeError for a lone surrogate."""
-        utf8 = block.encode()
+    def encode(self, blocks: Iterable[str]) -> Ids:
+        """The ids of some blocks. What is new in all of them is learned together, which takes less time than apart.
+
+        Raises UnicodeEncodeError for a lone surrogate.
+        """
         stretches, ids = self._memory
         if stretches.size > CAPACITY:
             stretches, ids = self._memory = self._empty()
+        joined, waiting = list[Ids](), list[Numbers]()
         try:
-            numbers = stretches.numbers(utf8, self._cuts.places(utf8))
+            for block in blocks:
+                utf8 = block.encode()
+                waiting.append(stretches.numbers(utf8, self._cuts.places(utf8)))
+                if len(ids) == len(stretches.known):
+                    joined += map(ids.joined, waiting)
+                    waiting.clear()
+            ids.learn(stretches.known)
+        except UnicodeEncodeError:
+            raise
         except BaseException:  # Ctrl-C, for one, in the middle of taking in
             self._memory = self._empty()
             raise
-        return ids.joined(numbers)
+        return np.concatenate([*joined, *map(ids.joined, waiting)])
 
 
 class _IdsOfStretches:
     """The ids of each stretch. Most stretches have one, so the first is kept apart from the rest."""
 
-    def __init__(self, dtype: np.dtype[np.uint16 | np.uint32]) -> None:
+    def __init__(self, ids_of: IdsOf, dtype: np.dtype[np.uint16 | np.uint32]) -> None:
+        self._ids_of = ids_of
+        self._learning = threading.Lock()
         self._firsts = GrowingArray(np.zeros(1, dtype))  # the stretch of number 0 is none
         self._have_more = GrowingArray(np.zeros(1, np.bool_))
         self._rests = Rows(dtype, rows=[()])
 
-    def extend(self, ids: Numbers, lengths: Numbers) -> None:
-        """Append the ids of stretches that have so many each, and each at least one."""
-        is_first = np.zeros(len(ids), np.bool_)
-        is_first[np.cumsum(lengths) - lengths] = True
-        self._rests.extend_by_items(ids[~is_first], lengths - 1)
-        self._have_more.extend(lengths > 1)
-        self._firsts.extend(ids[is_first])
+    def __len__(self) -> int:
+        return len(self._firsts.values)
+
+    def learn(self, stretches: Sequence[bytes]) -> None:
+        """Work out the ids of stretches, of which the first ones are learned already."""
+        with self._learning:
+            if len(self) == len(stretches):
+                return
+            ids, lengths = self._ids_of(stretches[len(self) :])
+            is_first = np.zeros(len(ids), np.bool_)
+            is_first[np.cumsum(lengths) - lengths] = True
+            self._rests.extend_by_items(ids[~is_first], lengths - 1)
+            self._have_more.extend(lengths > 1)
+            self._firsts.extend(ids[is_first])
 
     def joined(self, numbers: Numbers) -> Ids:
         """The ids of the stretches of these numbers, one after the other."""

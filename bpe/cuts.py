@@ -18,8 +18,11 @@ import numpy.typing as npt
 from bpe.split import PATTERNS
 
 Places = npt.NDArray[np.int64]
-Class = Literal["letter", "digit", "mark", "blank", "line end"]  # of ASCII; beside other characters no cut is certain
+Class = Literal["letter", "digit", "mark", "blank", "line end"]
 
+# Classes are of ASCII, but that dashes, quotation marks and dots from U+2010 to U+2027 are marks too: prose is full of
+# them. Beside other characters no cut is certain.
+#
 # After which classes a piece always ends where which other class follows. After a blank, never, and after a line end
 # only where the pattern does not look ahead from there: `\s+(?!\S)` leaves the last blank to the next word, so that at
 # a cut it would not see the text that it saw without.
@@ -41,8 +44,10 @@ CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blan
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
 BLOCK = 1 << 18  # characters: what is computed of them nearly fits a core's cache
 THREADED = 3  # times as many for threads, which wait for each other at every call into NumPy
+TOGETHER = 8  # blocks of that size, in which what is new is learned together
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after
+_PROSE_MARKS = ("‐".encode(), "‧".encode())  # the first and the last: U+2010, U+2027, three bytes each
 
 
 def cuts_of(pattern: str) -> "Cuts | None":
@@ -65,6 +70,10 @@ class Cuts:
     def places(self, text: bytes) -> Places:
         """Where `text` is certainly cut: rising, from 0 to the end."""
         codes = np.frombuffer(text.translate(self._codes), np.uint8)
+        if _PROSE_MARKS[0][:2] in text:
+            marks = _prose_marks(np.frombuffer(text, np.uint8))
+            codes = codes.copy()
+            codes[marks] = codes[marks + 2] = self._codes[ord("!")]
         cut = np.ones(len(text) + 1, np.bool_)
         np.not_equal(codes[:-1] & codes[1:] >> _BEFORE, 0, out=cut[1:-1])
         return np.flatnonzero(cut)
@@ -90,6 +99,16 @@ class Cuts:
         utf8 = text[start:stop].encode()
         places = self.places(utf8)
         return start + len(utf8[: places[-2]].decode()) if len(places) > 2 else 0
+
+
+def _prose_marks(text: npt.NDArray[np.uint8]) -> Places:
+    """Where each of the marks of prose begins."""
+    first, last = _PROSE_MARKS
+    places = np.flatnonzero(text == first[0])
+    seconds, thirds = text[places + 1], text[places + 2]
+    are_marks = (seconds == first[1]) & (thirds >= first[2]) & (thirds <= last[2])
+    marks: Places = places[are_marks]
+    return marks
 
 
 def _code(byte: int, neighbours: Mapping[Class, list[Class]]) -> int:

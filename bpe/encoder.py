@@ -7,12 +7,12 @@ for long text in blocks (bpe/block_encoder.py), where the split pattern allows i
 """
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
-from bpe.cuts import LONG, cuts_of
+from bpe.cuts import LONG, THREADED, TOGETHER, cuts_of
 from bpe.new_stretches import IdsOfPieces, NewStretches
 from bpe.split import Splitter
 from bpe.threads import in_threads
@@ -38,4 +38,7 @@ class Encoder:
         """The ids, fast. workers: threads. Raises UnicodeEncodeError for a lone surrogate."""
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
-        return np.concatenate(list(in_threads(self._blocks.encode, self._cuts.blocks(text, workers), workers)))
+        blocks = self._cuts.blocks(text, workers)
+        together = TOGETHER if workers == 1 else TOGETHER // THREADED
+        some_blocks = iter(lambda: [*islice(blocks, together)], [])
+        return np.concatenate(list(in_threads(self._blocks.encode, some_blocks, workers)))

@@ -14,7 +14,7 @@ stands in the table only when all that belongs to it is in place.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +38,12 @@ _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)  # odd numb
 class Stretches:
     """Numbers stretches from 1 on, in the order they are taken in.
 
-    learn: called with stretches that are new, in the order of their numbers, before anyone is given those.
     known: every stretch at its number (the one at 0 is none). size: bytes of all known stretches.
     """
 
-    def __init__(self, learn: Callable[[Sequence[bytes]], object] = len) -> None:
+    def __init__(self) -> None:
         self.known = [b""]
         self.size = 0
-        self._learn = learn
         self._taking_in = threading.Lock()
         self._numbers: dict[bytes, int] = {}
         self._table = KeyTable()
@@ -85,7 +83,6 @@ class Stretches:
             if stretch not in self._numbers:
                 new.setdefault(stretch, place)
         if new:
-            self._learn([*new])
             filled = b"".join([stretch[:LONGEST].ljust(LONGEST, _FILLER) for stretch in new])
             firsts, seconds = np.frombuffer(filled, np.uint64).reshape(-1, 2).T
             self._firsts.extend(firsts)

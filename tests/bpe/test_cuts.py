@@ -11,7 +11,7 @@ from bpe.cuts import cuts_of, is_one_piece
 from bpe.split import PATTERNS, Splitter
 
 # One or two characters of every class that the patterns or the cuts tell apart.
-ALPHABET = ["s", "T", "7", "'", "!", " ", "\n", "\r", "\t", "\x00", "é", "\u0301", "\u00a0", "ſ", "٣", "—"]
+ALPHABET = [*"sT7'! \n\r\t\x00é\u0301\u00a0ſ٣—’\u2028ℕ"]
 
 
 def stretches(pattern, text):
@@ -54,6 +54,13 @@ def test_plain_english_is_cut_into_stretches_of_a_word_or_a_mark(pattern):
         *(b"She", b" said", b":", b' "No', b'!"', b" and", b" left"),
         *([b" 1", b"2", b"."] if pattern == "qwen2" else [b" 12", b"."]),
     ]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_text_is_cut_beside_the_marks_of_prose_as_beside_those_of_ascii(pattern):
+    parts = ["She", " said", ":", " “Don", "’t", "!”", " he", "—left"]
+    assert [stretch.decode() for stretch in stretches(pattern, "".join(parts))] == parts
+    assert len(stretches(pattern, "Whoever\u2028left\u200byesterday")) == 1  # of the same two first bytes, but no marks
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -73,6 +73,19 @@ def test_a_call_that_is_broken_off_leaves_nothing_half_learned_behind(moment, mo
     assert fresh.encode_to_array(text).tolist() == expected
 
 
+def test_what_another_thread_learns_meanwhile_changes_nothing():
+    text = ["the keeper", " and", " his lamp"]
+    tok = Tokenizer.train(["".join(text * 2)], vocab_size=262)
+    encoder = tok._encoder._blocks
+
+    def blocks():
+        for block in text:
+            yield block
+            encoder.encode([block, " and"])  # as another thread may: it learns what was waiting
+
+    assert encoder.encode(blocks()).tolist() == list(tok._encoder.plain("".join(text)))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_long_text_is_a_list_of_the_same_ids(workers, trained):
     text = 'The keeper\'s lamp went out -- "again", she said.\n\n' * 200
