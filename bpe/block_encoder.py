@@ -1,6 +1,6 @@
 """The ids of whole blocks of text at once.
 
-In: blocks of text.  Out: the ids of each.
+In: blocks of text as UTF-8.  Out: the ids of each.
 
     block ── cuts ──> stretches ── table ──> numbers ── ids of each number ──> ids
                                                 │
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe.cuts import Cuts
-from bpe.rows import UNCHECKED, GrowingArray, Numbers, Rows
+from bpe.rows import UNCHECKED, GrowingArray, Numbers, Rows, places_of_some
 from bpe.stretches import CAPACITY, Stretches
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
@@ -37,29 +37,23 @@ class BlockEncoder:
     def _empty(self) -> "tuple[Stretches, _IdsOfStretches]":
         return Stretches(), _IdsOfStretches(self._ids_of, self._dtype)
 
-    def encode(self, blocks: Iterable[str]) -> Ids:
-        """The ids of some blocks. What is new in all of them is learned together, which takes less time than apart.
-
-        Raises UnicodeEncodeError for a lone surrogate.
-        """
+    def encode(self, blocks: Iterable[bytes]) -> list[Ids]:
+        """The ids of some blocks, in a few arrays. What is new in them all is learned at once: that takes less time."""
         stretches, ids = self._memory
         if stretches.size > CAPACITY:
             stretches, ids = self._memory = self._empty()
         joined, waiting = list[Ids](), list[Numbers]()
         try:
             for block in blocks:
-                utf8 = block.encode()
-                waiting.append(stretches.numbers(utf8, self._cuts.places(utf8)))
+                waiting.append(stretches.numbers(block, self._cuts.places(block)))
                 if len(ids) == len(stretches.known):
                     joined += map(ids.joined, waiting)
                     waiting.clear()
             ids.learn(stretches.known)
-        except UnicodeEncodeError:
-            raise
         except BaseException:  # Ctrl-C, for one, in the middle of taking in
             self._memory = self._empty()
             raise
-        return np.concatenate([*joined, *map(ids.joined, waiting)])
+        return [*joined, *map(ids.joined, waiting)]
 
 
 class _IdsOfStretches:
@@ -89,7 +83,7 @@ class _IdsOfStretches:
 
     def joined(self, numbers: Numbers) -> Ids:
         """The ids of the stretches of these numbers, one after the other."""
-        having_more = np.flatnonzero(self._have_more.values.take(numbers, mode=UNCHECKED))
+        having_more = places_of_some(self._have_more.values.take(numbers, mode=UNCHECKED))
         numbers_of_rests = numbers.take(having_more)
         rests, lengths = self._rests.joined(numbers_of_rests), self._rests.lengths(numbers_of_rests)
         places = np.repeat(having_more + 1, lengths) + np.arange(len(rests))

@@ -38,7 +38,7 @@ class Encoder:
         """The ids, fast. workers: threads. Raises UnicodeEncodeError for a lone surrogate."""
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
-        blocks = self._cuts.blocks(text, workers)
+        blocks = self._cuts.blocks(text.encode(), workers)
         together = TOGETHER if workers == 1 else TOGETHER // THREADED
         some_blocks = iter(lambda: [*islice(blocks, together)], [])
-        return np.concatenate(list(in_threads(self._blocks.encode, some_blocks, workers)))
+        return np.concatenate([*chain.from_iterable(in_threads(self._blocks.encode, some_blocks, workers))])

@@ -112,6 +112,17 @@ class Rows(Generic[Scalar]):
             written[places[rows] + offset] = found[starts[rows] + offset]
 
 
+def places_of_some(mask: npt.NDArray[np.bool_]) -> Numbers:
+    """np.flatnonzero, where about a tenth is true and at random.
+
+    NumPy looks for each true value by itself where at most a tenth is, and a processor cannot guess how far each search
+    goes. With more true values behind, all are looked at, in half the time.
+    """
+    behind = len(mask) // 8
+    places: Numbers = np.flatnonzero(np.concatenate([mask, np.ones(behind, np.bool_)]))
+    return places[: len(places) - behind]
+
+
 def words_from_each_item(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
     """The memory of an array as overlapping 64-bit integers: one from each item on, but for the last ones."""
     count = max(0, array.nbytes - WORD + array.itemsize) // array.itemsize

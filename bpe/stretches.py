@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe.key_table import NO_KEY, NONE, Keys, KeyTable
-from bpe.rows import UNCHECKED, WORD, GrowingArray, Numbers, words_from_each_item
+from bpe.rows import UNCHECKED, WORD, GrowingArray, Numbers, places_of_some, words_from_each_item
 
 Places = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -58,7 +58,7 @@ class Stretches:
             words = np.ascontiguousarray(words)  # to copy all takes less time than to read so many out of line
         keys = words[starts]
         keys |= _FILLERS.take(lengths, mode="clip")
-        longer = np.flatnonzero(lengths > WORD)
+        longer = places_of_some(lengths > WORD)
         firsts, lengths = keys.take(longer), lengths.take(longer)
         seconds = words[starts.take(longer) + WORD]
         seconds |= _FILLERS.take(lengths - WORD, mode="clip")

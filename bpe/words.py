@@ -29,16 +29,18 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
     words, workers = Counter[str](), workers or os.cpu_count() or 1
     cuts = cuts_of(splitter.source)
     if cuts is None:
-        for text in _checked(texts):
+        for text in texts:
+            _utf8(text)
             words.update(splitter.pieces(text))
         return {word.encode(): times for word, times in words.items()}
 
-    def blocks() -> Iterator[str]:
-        for text in _checked(texts):
+    def blocks() -> Iterator[bytes]:
+        for text in texts:
+            utf8 = _utf8(text)
             if len(text) < LONG:
                 words.update(splitter.pieces(text))
             else:
-                yield from cuts.blocks(text, workers)
+                yield from cuts.blocks(utf8, workers)
 
     counter = _StretchCounter(cuts)
     for full in in_threads(counter.count, blocks(), workers):
@@ -59,15 +61,14 @@ class _StretchCounter:
         self._stretches = Stretches()
         self._times = np.zeros(1, np.int64)
 
-    def count(self, block: str) -> dict[bytes, int]:
+    def count(self, block: bytes) -> dict[bytes, int]:
         """Count one more block. Out: the counts so far, if there are so many that they are given up here; else none."""
-        utf8 = block.encode()
-        places = self._cuts.places(utf8)
+        places = self._cuts.places(block)
         stretches = self._stretches
-        numbers = stretches.numbers(utf8, places)
+        numbers = stretches.numbers(block, places)
         with self._adding:
             if stretches is not self._stretches:  # they were given up meanwhile
-                numbers = self._stretches.numbers(utf8, places)
+                numbers = self._stretches.numbers(block, places)
             times = np.bincount(numbers, minlength=len(self._times))
             times[: len(self._times)] += self._times
             self._times = times
@@ -91,12 +92,10 @@ def _add_words(words: Counter[str], stretches: dict[bytes, int], splitter: Split
             words[word] += times
 
 
-def _checked(texts: Iterable[str]) -> Iterator[str]:
-    """The texts. Raises BPEError for one with a lone surrogate."""
-    for text in texts:
-        with naming_lone_surrogates(text):
-            text.encode()
-        yield text
+def _utf8(text: str) -> bytes:
+    """The text in UTF-8. Raises BPEError for a lone surrogate."""
+    with naming_lone_surrogates(text):
+        return text.encode()
 
 
 @contextlib.contextmanager
