@@ -42,7 +42,7 @@ CERTAIN: dict[str, dict[Class, list[Class]]] = {
 CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blank", "line end"]}
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
-BLOCK = 1 << 18  # bytes: what is computed of them nearly fits a core's cache
+BLOCK = 1 << 18  # characters: what is computed of them nearly fits a core's cache
 THREADED = 3  # times as many for threads, which wait for each other at every call into NumPy
 TOGETHER = 8  # blocks of that size, in which what is new is learned together
 _TAIL = 1 << 10
@@ -78,29 +78,33 @@ class Cuts:
         np.not_equal(codes[:-1] & codes[1:] >> _BEFORE, 0, out=cut[1:-1])
         return np.flatnonzero(cut)
 
-    def blocks(self, text: bytes, threads: int = 1) -> Iterator[bytes]:
-        """`text` in blocks that end at certain cuts: of about BLOCK bytes, or more where no cut is found."""
+    def blocks(self, text: str, threads: int = 1) -> Iterator[slice]:
+        """Slices of `text` that end at certain cuts: of about BLOCK characters, or more where no cut is found.
+
+        Raises UnicodeEncodeError for a lone surrogate where it looks for cuts.
+        """
         size = BLOCK if threads == 1 else THREADED * BLOCK
         start = 0
         for stop in range(size, len(text), size):
             start_of_last = max(start, stop - size)
             cut = self._last_cut(text, max(start, stop - _TAIL), stop) or self._last_cut(text, start_of_last, stop)
             if cut:
-                yield text[start:cut]
+                yield slice(start, cut)
                 start = cut
         if start < len(text):
-            yield text[start:]
+            yield slice(start, len(text))
 
-    def _last_cut(self, text: bytes, start: int, stop: int) -> int:
-        """The last certain cut between two places, which may be within characters; 0 when there is none."""
-        places = self.places(text[start:stop])
-        return start + int(places[-2]) if len(places) > 2 else 0
+    def _last_cut(self, text: str, start: int, stop: int) -> int:
+        """The last certain cut between two places; 0 when there is none."""
+        utf8 = text[start:stop].encode()
+        places = self.places(utf8)
+        return start + len(utf8[: places[-2]].decode()) if len(places) > 2 else 0
 
 
 def _prose_marks(text: npt.NDArray[np.uint8]) -> Places:
     """Where each of the marks of prose begins."""
     first, last = _PROSE_MARKS
-    places = np.flatnonzero(text[:-2] == first[0])
+    places = np.flatnonzero(text == first[0])
     seconds, thirds = text[places + 1], text[places + 2]
     are_marks = (seconds == first[1]) & (thirds >= first[2]) & (thirds <= last[2])
     marks: Places = places[are_marks]

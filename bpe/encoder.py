@@ -3,20 +3,26 @@
 In: a vocabulary, and text.  Out: the ids.
 
 `Encoder.plain` is the definition, word for word: split, then merge each piece. `Encoder.encode` gives the same ids, and
-for long text in blocks (bpe/block_encoder.py), where the split pattern allows it.
+for long text in blocks (bpe/block_encoder.py), where the split pattern allows it; other processes may take a part.
 """
 
-from collections.abc import Iterator
-from itertools import chain, islice
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
-from bpe.cuts import LONG, THREADED, TOGETHER, cuts_of
+from bpe.cuts import LONG, TOGETHER, cuts_of
+from bpe.freed_memory import keep_freed_memory
+from bpe.helpers import HelperLostError, Helpers
 from bpe.new_stretches import IdsOfPieces, NewStretches
 from bpe.split import Splitter
-from bpe.threads import in_threads
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
+
+SHARED = 1 << 22  # characters; a shorter text is done before another process has begun
 
 
 class Encoder:
@@ -26,6 +32,7 @@ class Encoder:
         self.dtype: np.dtype[np.uint16 | np.uint32] = np.dtype(np.uint16 if vocabulary.size <= 1 << 16 else np.uint32)
         self._splitter = Splitter(vocabulary.pattern)
         self._ids = IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
+        self._helpers = Helpers(_block_encoder, vocabulary)
         self._cuts = cuts_of(vocabulary.pattern)
         new_stretches = NewStretches(self._splitter, self._ids)
         self._blocks = BlockEncoder(self._cuts, new_stretches.ids, self.dtype) if self._cuts else None
@@ -35,10 +42,50 @@ class Encoder:
         return chain.from_iterable(map(self._ids.__getitem__, self._splitter.pieces(text)))
 
     def encode(self, text: str, workers: int = 1) -> Ids:
-        """The ids, fast. workers: threads. Raises UnicodeEncodeError for a lone surrogate."""
+        """The ids, fast. workers: processes that share a long text. Raises UnicodeEncodeError for a lone surrogate."""
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
-        blocks = self._cuts.blocks(text.encode(), workers)
-        together = TOGETHER if workers == 1 else TOGETHER // THREADED
-        some_blocks = iter(lambda: [*islice(blocks, together)], [])
-        return np.concatenate([*chain.from_iterable(in_threads(self._blocks.encode, some_blocks, workers))])
+        keep_freed_memory()
+        blocks = list(self._cuts.blocks(text))
+        size = -(-len(blocks) // workers) if len(text) >= SHARED else len(blocks)
+        mine, *others = (_Part(text, blocks[start : start + size]) for start in range(0, len(blocks), size))
+        stop = threading.Event()
+        with ThreadPoolExecutor(workers) as threads:  # they only ask other processes
+            try:
+                asked = [threads.submit(self._encode_elsewhere, part, stop) for part in others]
+                ids = [self._blocks.encode(some) for some in mine]
+                for part in asked:
+                    ids += part.result()
+            finally:
+                stop.set()  # at Ctrl-C, for one
+        return np.concatenate([*chain.from_iterable(ids)])
+
+    def _encode_elsewhere(self, part: "_Part", stop: threading.Event) -> list[list[Ids]]:
+        """The ids of a part of a text, by another process."""
+        return [self._ask(list(some)) for some in part if not stop.is_set()]
+
+    def _ask(self, blocks: list[bytes]) -> list[Ids]:
+        assert self._blocks
+        try:
+            return self._helpers.ask(blocks)
+        except HelperLostError:  # that takes time, and nothing else
+            return self._blocks.encode(blocks)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a text, as the blocks of UTF-8 that are encoded together."""
+
+    text: str
+    blocks: list[slice]
+
+    def __iter__(self) -> Iterator[Iterator[bytes]]:
+        for start in range(0, len(self.blocks), TOGETHER):
+            yield (self.text[block].encode() for block in self.blocks[start : start + TOGETHER])
+
+
+def _block_encoder(vocabulary: Vocabulary) -> Callable[[list[bytes]], list[Ids]]:
+    """What encodes blocks, made anew in another process."""
+    blocks = Encoder(vocabulary)._blocks
+    assert blocks
+    return blocks.encode

@@ -93,7 +93,7 @@ class Tokenizer:
     def encode_to_array(self, text: str, *, allow_special: bool = False, workers: int | None = 1) -> Ids:
         """What `encode` gives, as an array of `dtype`; takes little more memory than the array, however long the text.
 
-        workers: threads; None: one for each core. The ids are the same.
+        workers: processes that share a text of millions of characters; None: one for each core. The ids are the same.
         """
         workers = workers or os.cpu_count() or 1
         with naming_lone_surrogates(text):

@@ -30,17 +30,17 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
     cuts = cuts_of(splitter.source)
     if cuts is None:
         for text in texts:
-            _utf8(text)
+            _check(text)
             words.update(splitter.pieces(text))
         return {word.encode(): times for word, times in words.items()}
 
     def blocks() -> Iterator[bytes]:
         for text in texts:
-            utf8 = _utf8(text)
+            _check(text)
             if len(text) < LONG:
                 words.update(splitter.pieces(text))
             else:
-                yield from cuts.blocks(utf8, workers)
+                yield from (text[block].encode() for block in cuts.blocks(text, workers))
 
     counter = _StretchCounter(cuts)
     for full in in_threads(counter.count, blocks(), workers):
@@ -92,10 +92,10 @@ def _add_words(words: Counter[str], stretches: dict[bytes, int], splitter: Split
             words[word] += times
 
 
-def _utf8(text: str) -> bytes:
-    """The text in UTF-8. Raises BPEError for a lone surrogate."""
+def _check(text: str) -> None:
+    """Raises BPEError for a lone surrogate."""
     with naming_lone_surrogates(text):
-        return text.encode()
+        text.encode()
 
 
 @contextlib.contextmanager

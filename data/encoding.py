@@ -12,13 +12,12 @@ from itertools import groupby
 
 from bpe import Tokenizer
 from bpe.block_encoder import Ids
+from bpe.encoder import SHARED
 from bpe.threads import in_threads
 from data.documents import Document, Pair, Split
 from data.layout import document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
 
 Example = tuple[Split, Document | Pair]
-
-LONG = 1 << 20  # characters: of longer documents, one for each thread would take more memory than all else
 
 
 class PlainPair(Pair):
@@ -40,7 +39,7 @@ class Encoded:
 def encode_example(tok: Tokenizer, example: Example, workers: int = 1) -> Encoded:
     """The ids of one example, as data/layout.py lays it out. Raises BPEError for a lone surrogate.
 
-    workers: threads that encode a document.
+    workers: processes that share a long document.
     """
     split, content = example
     if isinstance(content, Pair):
@@ -53,7 +52,7 @@ def encode_example(tok: Tokenizer, example: Example, workers: int = 1) -> Encode
 def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = None) -> Generator[Encoded, None, None]:
     """The examples as ids, in order; those without text are left out.
 
-    workers: threads that encode, a short example each, a long document together; None: one for each core.
+    workers: threads that encode an example each, or processes that share a long document; None: one for each core.
     Raises BPEError for a lone surrogate.
     """
     workers = workers or os.cpu_count() or 1
@@ -71,4 +70,4 @@ def _has_text(example: Example) -> bool:
 
 def _is_long(example: Example) -> bool:
     _, content = example
-    return isinstance(content, Document) and len(content.text) > LONG
+    return isinstance(content, Document) and len(content.text) >= SHARED

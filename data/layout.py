@@ -48,7 +48,7 @@ class Window(NamedTuple):
 def document_tokens(tok: Tokenizer, text: str, workers: int = 1) -> Ids:
     """The ids of a document, an array of `tok.dtype`: END, the text, END; the text's first token follows an END.
 
-    workers: threads that encode it.
+    workers: processes that share it, if it is long.
     """
     end = np.array([special_id(tok, END)], tok.dtype)
     return np.concatenate([end, tok.encode_to_array(text, workers=workers), end])

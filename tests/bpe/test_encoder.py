@@ -1,5 +1,8 @@
 """Encoding in blocks: held to the definition, however the text is cut and whoever encodes which part."""
 
+import sys
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,8 +17,9 @@ from bpe.rows import GrowingArray
 
 @pytest.fixture
 def blocks_always(monkeypatch):
-    """Blocks of a few bytes, for texts of any length."""
+    """Blocks of a few bytes, and other processes if asked for, for texts of any length."""
     monkeypatch.setattr(bpe.encoder, "LONG", 1)
+    monkeypatch.setattr(bpe.encoder, "SHARED", 1)
     monkeypatch.setattr(bpe.cuts, "BLOCK", 9)
 
 
@@ -86,6 +90,41 @@ def test_what_another_thread_learns_meanwhile_changes_nothing():
             encoder.encode([block, b" and"])  # as another thread may: it learns what was waiting
 
     assert np.concatenate(encoder.encode(blocks())).tolist() == list(tok._encoder.plain(whole))
+
+
+def test_a_lost_helper_costs_nothing_but_time(blocks_always, monkeypatch):
+    text = "the keeper and his lamp " * 20
+    tok = Tokenizer.train([text], vocab_size=262)
+    expected = list(tok._encoder.plain(text))
+    assert tok.encode_to_array(text, workers=2).tolist() == expected
+    helpers = tok._encoder._helpers
+    assert len(helpers._idle) == 1
+    helpers._idle[0]._process.kill()
+    assert tok.encode_to_array(text, workers=2).tolist() == expected
+    monkeypatch.setattr(sys, "executable", "no such program")
+    helpers._idle.clear()
+    assert tok.encode_to_array(text, workers=2).tolist() == expected
+    assert not helpers._idle
+
+
+def test_a_text_that_is_broken_off_is_broken_off_in_all_processes(blocks_always, monkeypatch):
+    text = "the keeper and his lamp " * 1000
+    tok = Tokenizer.train([text], vocab_size=262)
+    asked = []
+
+    def ask(blocks):
+        asked.append(blocks)
+        time.sleep(0.01)
+        return []
+
+    def interrupted(blocks):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tok._encoder, "_ask", ask)
+    monkeypatch.setattr(tok._encoder._blocks, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tok.encode_to_array(text, workers=2)
+    assert len(asked) < 10 < len(text) / 9 / bpe.cuts.TOGETHER / 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -24,7 +24,7 @@ def tok() -> Tokenizer:
 
 @pytest.mark.parametrize("long", [100, 1 << 20])
 def test_ids_do_not_depend_on_the_number_of_threads(tok, long, monkeypatch):
-    monkeypatch.setattr(data.encoding, "LONG", long)
+    monkeypatch.setattr(data.encoding, "SHARED", long)
     source = [("valid" if i % 5 == 0 else "train", Document("", CORPUS[i % 50 :] * (i % 7))) for i in range(60)]
     source += [("train", Document("", CORPUS * 100))]
     source += [("train", kind(CORPUS[:i], CORPUS[i:])) for i in range(20) for kind in (Pair, PlainPair)]
@@ -45,7 +45,7 @@ def test_examples_without_text_are_left_out(tok, lengths):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("long", [True, False])
 def test_examples_are_read_as_they_are_needed(tok, workers, long, monkeypatch):
-    monkeypatch.setattr(data.encoding, "LONG", 1 if long else 1 << 20)
+    monkeypatch.setattr(data.encoding, "SHARED", 1 if long else 1 << 20)
     taken = []
 
     def source() -> Iterator[tuple[str, Document]]:

@@ -1,0 +1,92 @@
+"""Other processes that share the work: Python runs one thread at a time, and so keeps one core busy.
+
+In: a function, and a question to it.  Out: its answer.
+
+A helper is a second Python. It is asked through its standard input, answers on its standard output, and stays for the
+next question until whoever started it is dropped.
+"""
+
+import contextlib
+import pickle
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar, cast
+
+from bpe.freed_memory import keep_freed_memory
+
+Given = TypeVar("Given")
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+PIPE_SIZE = 1 << 20  # bytes, where the system allows it: who asks need not wait until all is read
+_START = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from bpe.helpers import serve; serve()"
+
+
+class HelperLostError(Exception):
+    """A helper did not start, or ended before it answered."""
+
+
+class Helpers(Generic[Given, Question, Answer]):
+    """Helpers that work as `make(given)` does; `make` is a function that a module has by its name.
+
+    As many are started as are asked at the same time, by several threads.
+    """
+
+    def __init__(self, make: Callable[[Given], Callable[[Question], Answer]], given: Given) -> None:
+        self._make, self._given = make, given
+        self._idle: list[_Helper] = []
+
+    def ask(self, question: Question) -> Answer:
+        """What the function says, worked out by a helper that has nothing else to do. Raises HelperLostError."""
+        try:
+            helper = self._idle.pop() if self._idle else _Helper(self._make, self._given)
+            answer = cast(Answer, helper.ask(question))
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise HelperLostError from error
+        self._idle.append(helper)
+        return answer
+
+
+class _Helper:
+    def __init__(self, *made_of: object) -> None:
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pipesize=PIPE_SIZE,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+        assert process.stdin and process.stdout
+        self._questions, self._answers = process.stdin, process.stdout
+        weakref.finalize(self, _end, process)
+        self._say(sys.path)
+        self._say(made_of)
+
+    def ask(self, question: object) -> object:
+        self._say(question)
+        return pickle.load(self._answers)
+
+    def _say(self, something: object) -> None:
+        pickle.dump(something, self._questions, pickle.HIGHEST_PROTOCOL)
+        self._questions.flush()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """A helper ends when no more can be said to it."""
+    with contextlib.suppress(OSError):
+        process.communicate()
+
+
+def serve() -> None:
+    """What a helper does."""
+    keep_freed_memory()
+    questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    make, given = pickle.load(questions)
+    work = make(given)
+    with contextlib.suppress(EOFError):
+        while True:
+            pickle.dump(work(pickle.load(questions)), answers, pickle.HIGHEST_PROTOCOL)
+            answers.flush()
