@@ -43,7 +43,7 @@ CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blan
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
 BLOCK = 1 << 18  # characters: what is computed of them nearly fits a core's cache
-THREADED = 3  # times as many for threads, which wait for each other at every call into NumPy
+BLOCK_OF_THREADS = 3 * BLOCK  # threads wait for each other at every call into NumPy
 TOGETHER = 8  # blocks of that size, in which what is new is learned together
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after
@@ -78,21 +78,20 @@ class Cuts:
         np.not_equal(codes[:-1] & codes[1:] >> _BEFORE, 0, out=cut[1:-1])
         return np.flatnonzero(cut)
 
-    def blocks(self, text: str, threads: int = 1) -> Iterator[slice]:
-        """Slices of `text` that end at certain cuts: of about BLOCK characters, or more where no cut is found.
+    def blocks(self, text: str, size: int, within: slice | None = None) -> Iterator[slice]:
+        """Slices of `text`, or of a slice of it, that end at certain cuts: of about so many characters, or more.
 
         Raises UnicodeEncodeError for a lone surrogate where it looks for cuts.
         """
-        size = BLOCK if threads == 1 else THREADED * BLOCK
-        start = 0
-        for stop in range(size, len(text), size):
+        start, end = (within.start, within.stop) if within else (0, len(text))
+        for stop in range(start + size, end, size):
             start_of_last = max(start, stop - size)
             cut = self._last_cut(text, max(start, stop - _TAIL), stop) or self._last_cut(text, start_of_last, stop)
             if cut:
                 yield slice(start, cut)
                 start = cut
-        if start < len(text):
-            yield slice(start, len(text))
+        if start < end:
+            yield slice(start, end)
 
     def _last_cut(self, text: str, start: int, stop: int) -> int:
         """The last certain cut between two places; 0 when there is none."""

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
-from bpe.cuts import LONG, TOGETHER, cuts_of
+from bpe.cuts import BLOCK, LONG, TOGETHER, Cuts, cuts_of
 from bpe.freed_memory import keep_freed_memory
 from bpe.helpers import HelperLostError, Helpers
 from bpe.new_stretches import IdsOfPieces, NewStretches
@@ -46,9 +46,8 @@ class Encoder:
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
         keep_freed_memory()
-        blocks = list(self._cuts.blocks(text))
-        size = -(-len(blocks) // workers) if len(text) >= SHARED else len(blocks)
-        mine, *others = (_Part(text, blocks[start : start + size]) for start in range(0, len(blocks), size))
+        size = -(-len(text) // workers) if len(text) >= SHARED else len(text)
+        mine, *others = (_Part(text, part, self._cuts) for part in self._cuts.blocks(text, size))
         stop = threading.Event()
         with ThreadPoolExecutor(workers) as threads:  # they only ask other processes
             try:
@@ -77,11 +76,13 @@ class _Part:
     """A part of a text, as the blocks of UTF-8 that are encoded together."""
 
     text: str
-    blocks: list[slice]
+    part: slice
+    cuts: Cuts
 
     def __iter__(self) -> Iterator[Iterator[bytes]]:
-        for start in range(0, len(self.blocks), TOGETHER):
-            yield (self.text[block].encode() for block in self.blocks[start : start + TOGETHER])
+        blocks = self.cuts.blocks(self.text, BLOCK, self.part)
+        while together := [*islice(blocks, TOGETHER)]:
+            yield (self.text[block].encode() for block in together)
 
 
 def _block_encoder(vocabulary: Vocabulary) -> Callable[[list[bytes]], list[Ids]]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import IO, Generic, TypeVar, cast
 
 from bpe.freed_memory import keep_freed_memory
 
@@ -21,7 +21,13 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 PIPE_SIZE = 1 << 20  # bytes, where the system allows it: who asks need not wait until all is read
-_START = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from bpe.helpers import serve; serve()"
+_SIZE = 8  # bytes that say how many follow
+_START = f"""
+import pickle, sys
+sys.path[:] = pickle.loads(sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read({_SIZE}))))
+from bpe.helpers import serve
+serve()
+"""
 
 
 class HelperLostError(Exception):
@@ -62,16 +68,12 @@ class _Helper:
         assert process.stdin and process.stdout
         self._questions, self._answers = process.stdin, process.stdout
         weakref.finalize(self, _end, process)
-        self._say(sys.path)
-        self._say(made_of)
+        _write(sys.path, self._questions)
+        _write(made_of, self._questions)
 
     def ask(self, question: object) -> object:
-        self._say(question)
-        return pickle.load(self._answers)
-
-    def _say(self, something: object) -> None:
-        pickle.dump(something, self._questions, pickle.HIGHEST_PROTOCOL)
-        self._questions.flush()
+        _write(question, self._questions)
+        return _read(self._answers)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -80,13 +82,28 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.communicate()
 
 
+def _write(something: object, file: IO[bytes]) -> None:
+    """Write it in one piece: after each of many, a thread would wait for Python's lock."""
+    pickled = pickle.dumps(something, pickle.HIGHEST_PROTOCOL)
+    file.write(len(pickled).to_bytes(_SIZE))
+    file.write(pickled)
+    file.flush()
+
+
+def _read(file: IO[bytes]) -> object:
+    """Raises EOFError at the end."""
+    size = file.read(_SIZE)
+    if not size:
+        raise EOFError
+    return pickle.loads(file.read(int.from_bytes(size)))
+
+
 def serve() -> None:
     """What a helper does."""
     keep_freed_memory()
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
-    make, given = pickle.load(questions)
+    make, given = cast(tuple[Callable[[object], Callable[[object], object]], object], _read(questions))
     work = make(given)
     with contextlib.suppress(EOFError):
         while True:
-            pickle.dump(work(pickle.load(questions)), answers, pickle.HIGHEST_PROTOCOL)
-            answers.flush()
+            _write(work(_read(questions)), answers)

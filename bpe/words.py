@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bpe.cuts import LONG, Cuts, cuts_of, is_one_piece
+from bpe.cuts import BLOCK, BLOCK_OF_THREADS, LONG, Cuts, cuts_of, is_one_piece
 from bpe.errors import BPEError
 from bpe.split import Splitter
 from bpe.stretches import CAPACITY, Stretches
@@ -35,12 +35,15 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
         return {word.encode(): times for word, times in words.items()}
 
     def blocks() -> Iterator[bytes]:
+        size = BLOCK if workers == 1 else BLOCK_OF_THREADS
         for text in texts:
             _check(text)
             if len(text) < LONG:
                 words.update(splitter.pieces(text))
             else:
-                yield from (text[block].encode() for block in cuts.blocks(text, workers))
+                yield from (
+                    text[block].encode() for block in cuts.blocks(text, BLOCK if workers == 1 else BLOCK_OF_THREADS)
+                )
 
     counter = _StretchCounter(cuts)
     for full in in_threads(counter.count, blocks(), workers):

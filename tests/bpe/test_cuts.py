@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import bpe.cuts
 from bpe.cuts import cuts_of, is_one_piece
 from bpe.split import PATTERNS, Splitter
 
@@ -77,28 +76,26 @@ def test_what_is_said_to_be_one_piece_is(pattern, corpus_text):
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 18])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_blocks_are_the_text_and_end_at_certain_cuts(pattern, size, monkeypatch, corpus_text):
-    monkeypatch.setattr(bpe.cuts, "BLOCK", size)
-
-    @given(corpus_text, st.integers(1, 3))
-    def law(text, threads):
+def test_blocks_are_the_text_and_end_at_certain_cuts(pattern, size, corpus_text):
+    @given(corpus_text)
+    def law(text):
         cuts = cuts_of(PATTERNS[pattern])
-        utf8 = text.encode()
-        blocks = [text[block].encode() for block in cuts.blocks(text, threads)]
-        assert b"".join(blocks) == utf8
+        blocks = [text[block].encode() for block in cuts.blocks(text, size)]
+        assert b"".join(blocks) == text.encode()
         assert all(blocks)
-        ends, place = set(cuts.places(utf8).tolist()), 0
+        ends, place = set(cuts.places(text.encode()).tolist()), 0
         for block in blocks[:-1]:
             place += len(block)
             assert place in ends
+        for part in cuts.blocks(text, 10):
+            assert "".join(text[block] for block in cuts.blocks(text, size, part)) == text[part]
 
     law()
 
 
-def test_a_text_without_certain_cuts_is_one_block(monkeypatch):
-    monkeypatch.setattr(bpe.cuts, "BLOCK", 4)
+def test_a_text_without_certain_cuts_is_one_block():
     text = "你好" * 10
-    assert list(cuts_of(PATTERNS["qwen2"]).blocks(text)) == [slice(0, len(text))]
+    assert list(cuts_of(PATTERNS["qwen2"]).blocks(text, 4)) == [slice(0, len(text))]
 
 
 def test_a_pattern_of_the_users_own_has_no_certain_cuts():

@@ -20,7 +20,7 @@ def blocks_always(monkeypatch):
     """Blocks of a few bytes, and other processes if asked for, for texts of any length."""
     monkeypatch.setattr(bpe.encoder, "LONG", 1)
     monkeypatch.setattr(bpe.encoder, "SHARED", 1)
-    monkeypatch.setattr(bpe.cuts, "BLOCK", 9)
+    monkeypatch.setattr(bpe.encoder, "BLOCK", 9)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

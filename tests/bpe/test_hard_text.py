@@ -97,7 +97,8 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if request.param:
         for module in (bpe.encoder, bpe.tokenizer, bpe.words):
             monkeypatch.setattr(module, "LONG", 1)
-        monkeypatch.setattr(bpe.cuts, "BLOCK", 11)
+        for module in (bpe.encoder, bpe.words):
+            monkeypatch.setattr(module, "BLOCK", 11)
 
 
 def assert_same(tok: Tokenizer, ids: Sequence[int], expected: Sequence[int]) -> None:

@@ -33,7 +33,8 @@ def test_no_order_of_the_texts_no_size_of_blocks_and_no_number_of_workers_change
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bpe.words, "LONG", 1)
             patch.setattr(bpe.words, "CAPACITY", capacity)
-            patch.setattr(bpe.cuts, "BLOCK", block)
+            patch.setattr(bpe.words, "BLOCK", block)
+            patch.setattr(bpe.words, "BLOCK_OF_THREADS", block)
             assert Tokenizer.train(reordered, workers=workers, **settings) == expected
 
     law()
@@ -48,7 +49,8 @@ def test_no_size_of_blocks_no_number_of_workers_and_nothing_encoded_before_chang
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bpe.encoder, "LONG", 1)
             patch.setattr(bpe.block_encoder, "CAPACITY", capacity)
-            patch.setattr(bpe.cuts, "BLOCK", block)
+            patch.setattr(bpe.encoder, "SHARED", 1)
+            patch.setattr(bpe.encoder, "BLOCK", block)
             assert [trained.encode_to_array(text, workers=workers).tolist() for text in texts] == expected
 
     law()

@@ -187,7 +187,7 @@ def test_a_long_piece_takes_time_in_proportion():
 
 
 def test_encoding_a_long_text_holds_little_more_than_the_array(monkeypatch):
-    monkeypatch.setattr(bpe.cuts, "BLOCK", 1 << 18)
+    monkeypatch.setattr(bpe.encoder, "BLOCK", 1 << 18)
     tok = Tokenizer(Vocabulary((), Splitter("qwen2").source))
     text = "the then naïve 12345\n" * 400_000
     tracemalloc.start()

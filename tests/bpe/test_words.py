@@ -27,7 +27,8 @@ def test_a_word_is_counted_each_time_it_occurs(corpus_text):
 def blocks_always(monkeypatch):
     """Blocks of a few bytes, for texts of any length."""
     monkeypatch.setattr(bpe.words, "LONG", 1)
-    monkeypatch.setattr(bpe.cuts, "BLOCK", 9)
+    monkeypatch.setattr(bpe.words, "BLOCK", 9)
+    monkeypatch.setattr(bpe.words, "BLOCK_OF_THREADS", 27)
 
 
 @pytest.mark.parametrize("workers", [1, 2, None])
