@@ -41,9 +41,7 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
             if len(text) < LONG:
                 words.update(splitter.pieces(text))
             else:
-                yield from (
-                    text[block].encode() for block in cuts.blocks(text, BLOCK if workers == 1 else BLOCK_OF_THREADS)
-                )
+                yield from (text[block].encode() for block in cuts.blocks(text, size))
 
     counter = _StretchCounter(cuts)
     for full in in_threads(counter.count, blocks(), workers):
