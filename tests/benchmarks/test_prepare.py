@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.prepare import main, peak_memory
+from bpe.helpers import Helpers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +26,15 @@ print(peak_memory() - before)
 def test_the_peak_of_memory_holds_what_was_given_back() -> None:
     done = subprocess.run([sys.executable, "-c", HOLD_AND_GIVE_BACK], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     assert int(done.stdout) == pytest.approx(100_000_000, rel=0.05)
+
+
+@pytest.mark.skipif(not peak_memory(), reason="the system does not tell how much memory a process took")
+def test_the_peak_of_memory_is_that_of_other_processes_too() -> None:
+    helpers = Helpers(eval, "lambda size: len(bytes(b'x' * size))")
+    helpers.ask(0)
+    before = peak_memory()
+    helpers.ask(50_000_000)
+    assert peak_memory() - before > 45_000_000
 
 
 def test_the_figures_are_those_of_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
