@@ -1,7 +1,7 @@
 """Documents and pairs -> ids.
 
 In: a stream of examples, each with its split.  Out: the same examples in the same order, as ids; a few at a time are in
-memory, of long ones one. The ids never depend on the number of threads.
+memory, of long ones one. The ids never depend on the number of workers.
 """
 
 import functools
