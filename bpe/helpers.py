@@ -7,6 +7,7 @@ next question until whoever started it is dropped.
 """
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
@@ -43,13 +44,16 @@ class Helpers(Generic[Given, Question, Answer]):
     def __init__(self, make: Callable[[Given], Callable[[Question], Answer]], given: Given) -> None:
         self._make, self._given = make, given
         self._idle: list[_Helper] = []
+        self._pid = os.getpid()
 
     def ask(self, question: Question) -> Answer:
         """What the function says, worked out by a helper that has nothing else to do. Raises HelperLostError."""
+        if self._pid != os.getpid():  # forked: the helpers are those of the other process
+            self._pid, self._idle = os.getpid(), []
         try:
             helper = self._idle.pop() if self._idle else _Helper(self._make, self._given)
             answer = cast(Answer, helper.ask(question))
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # whatever it was: who asks can do the work, and says what is wrong with it
             raise HelperLostError from error
         self._idle.append(helper)
         return answer
@@ -67,7 +71,7 @@ class _Helper:
         )
         assert process.stdin and process.stdout
         self._questions, self._answers = process.stdin, process.stdout
-        weakref.finalize(self, _end, process)
+        weakref.finalize(self, _end, process, os.getpid())
         _write(sys.path, self._questions)
         _write(made_of, self._questions)
 
@@ -76,10 +80,12 @@ class _Helper:
         return _read(self._answers)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """A helper ends when no more can be said to it."""
-    with contextlib.suppress(OSError):
-        process.communicate()
+def _end(process: subprocess.Popen[bytes], pid: int) -> None:
+    """End a helper; a fork of the process that started it leaves it alone."""
+    if pid == os.getpid():
+        process.kill()  # to wait until it ends would be for ever where a fork holds its pipe open
+        with contextlib.suppress(OSError):
+            process.communicate()
 
 
 def _write(something: object, file: IO[bytes]) -> None:

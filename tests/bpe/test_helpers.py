@@ -3,6 +3,7 @@
 import operator
 import os
 import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -64,3 +65,13 @@ def test_a_helper_ends_when_who_started_it_is_dropped():
     del helpers
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_fork_has_helpers_of_its_own_and_ends_without_those_of_others():
+    forked = (
+        "import os\nfrom bpe.helpers import Helpers\n"
+        f"helpers = Helpers(eval, {PID!r})\nfirst = helpers.ask(0)\nchild = os.fork()\n"
+        "if not child:\n    raise SystemExit(helpers.ask(0) == first)\n"
+        "assert os.waitpid(child, 0)[1] == 0\nassert helpers.ask(0) == first\n"
+    )
+    subprocess.run([sys.executable, "-c", forked], check=True, timeout=20)
