@@ -38,8 +38,11 @@ class Figures:
 
 def peak_memory() -> int:
     """The most bytes that this process had resident, and those it started that still run; Linux only, elsewhere 0."""
-    started = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
-    return sum(map(_peak_memory_of, ["self", *started]))
+    processes = ["self"]
+    for children in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            processes += children.read_text().split()
+    return sum(map(_peak_memory_of, processes))
 
 
 def _peak_memory_of(pid: str) -> int:

@@ -50,6 +50,8 @@ class BlockEncoder:
                     joined += map(ids.joined, waiting)
                     waiting.clear()
             ids.learn(stretches.known)
+        except UnicodeEncodeError:  # a block was not to be had; what was taken in is whole
+            raise
         except BaseException:  # Ctrl-C, for one, in the middle of taking in
             self._memory = self._empty()
             raise

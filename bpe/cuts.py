@@ -43,7 +43,6 @@ CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blan
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
 BLOCK = 1 << 18  # characters: what is computed of them nearly fits a core's cache
-BLOCK_OF_THREADS = 3 * BLOCK  # threads wait for each other at every call into NumPy
 TOGETHER = 8  # blocks of that size, in which what is new is learned together
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after

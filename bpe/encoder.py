@@ -22,7 +22,7 @@ from bpe.new_stretches import IdsOfPieces, NewStretches
 from bpe.split import Splitter
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
 
-SHARED = 1 << 22  # characters; a shorter text is done before another process has begun
+SHARED = 1 << 22  # characters, at least, for a process: less is done before another has begun
 
 
 class Encoder:
@@ -46,10 +46,10 @@ class Encoder:
         if self._cuts is None or self._blocks is None or len(text) < LONG:
             return np.fromiter(self.plain(text), self.dtype)
         keep_freed_memory()
-        size = -(-len(text) // workers) if len(text) >= SHARED else len(text)
+        size = max(-(-len(text) // workers), SHARED)
         mine, *others = (_Part(text, part, self._cuts) for part in self._cuts.blocks(text, size))
         stop = threading.Event()
-        with ThreadPoolExecutor(workers) as threads:  # they only ask other processes
+        with ThreadPoolExecutor(workers) as threads:  # these cut, ask other processes, and wait
             try:
                 asked = [threads.submit(self._encode_elsewhere, part, stop) for part in others]
                 ids = [self._blocks.encode(some) for some in mine]
@@ -61,14 +61,18 @@ class Encoder:
 
     def _encode_elsewhere(self, part: "_Part", stop: threading.Event) -> list[list[Ids]]:
         """The ids of a part of a text, by another process."""
-        return [self._ask(list(some)) for some in part if not stop.is_set()]
-
-    def _ask(self, blocks: list[bytes]) -> list[Ids]:
         assert self._blocks
-        try:
-            return self._helpers.ask(blocks)
-        except HelperLostError:  # that takes time, and nothing else
-            return self._blocks.encode(blocks)
+        ids = list[list[Ids]]()
+        encode: Callable[[list[bytes]], list[Ids]] = self._helpers.ask
+        for some in map(list[bytes], part):
+            if stop.is_set():
+                break
+            try:
+                ids.append(encode(some))
+            except HelperLostError:  # the rest of the part is done here: that takes time, and nothing else
+                encode = self._blocks.encode
+                ids.append(encode(some))
+        return ids
 
 
 @dataclass(frozen=True)

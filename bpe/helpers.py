@@ -62,7 +62,7 @@ class Helpers(Generic[Given, Question, Answer]):
 class _Helper:
     def __init__(self, *made_of: object) -> None:
         self._process = process = subprocess.Popen(
-            [sys.executable, "-c", _START],
+            [sys.executable, "-P", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

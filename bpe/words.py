@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bpe.cuts import BLOCK, BLOCK_OF_THREADS, LONG, Cuts, cuts_of, is_one_piece
+from bpe.cuts import BLOCK, LONG, Cuts, cuts_of, is_one_piece
 from bpe.errors import BPEError
 from bpe.split import Splitter
 from bpe.stretches import CAPACITY, Stretches
 from bpe.threads import in_threads
+
+BLOCK_OF_THREADS = 3 * BLOCK  # characters: threads wait for each other at every call into NumPy
 
 
 def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = None) -> dict[bytes, int]:

@@ -70,4 +70,4 @@ def _has_text(example: Example) -> bool:
 
 def _is_long(example: Example) -> bool:
     _, content = example
-    return isinstance(content, Document) and len(content.text) >= SHARED
+    return isinstance(content, Document) and len(content.text) > SHARED

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import bpe.block_encoder
 import bpe.cuts
 import bpe.encoder
-from bpe import Tokenizer
+from bpe import BPEError, Tokenizer
 from bpe.rows import GrowingArray
 
 
@@ -107,6 +107,24 @@ def test_a_lost_helper_costs_nothing_but_time(blocks_always, monkeypatch):
     assert not helpers._idle
 
 
+def test_a_lone_surrogate_forgets_no_known_word(blocks_always):
+    tok = Tokenizer.train(["the then the then"], vocab_size=258)
+    tok.encode_to_array("the then, " * 3)
+    known = tok._encoder._blocks._memory
+    with pytest.raises(BPEError, match="position 20"):
+        tok.encode_to_array("the then, " * 2 + "\ud800")
+    assert tok._encoder._blocks._memory is known
+    assert tok.encode_to_array("then, the").tolist() == list(tok._encoder.plain("then, the"))
+
+
+def test_few_characters_are_no_work_for_another_process(monkeypatch):
+    tok = Tokenizer.train(["the then the then"], vocab_size=258)
+    monkeypatch.setattr(bpe.encoder, "SHARED", 40_000)
+    ids = tok.encode_to_array("the then, " * 10_000, workers=64)
+    assert ids.tolist() == tok.encode_to_array("the then, " * 10_000).tolist()
+    assert len(tok._encoder._helpers._idle) <= 2  # 100,000 characters are three parts, of which one is the caller's
+
+
 def test_a_text_that_is_broken_off_is_broken_off_in_all_processes(blocks_always, monkeypatch):
     text = "the keeper and his lamp " * 1000
     tok = Tokenizer.train([text], vocab_size=262)
@@ -120,7 +138,7 @@ def test_a_text_that_is_broken_off_is_broken_off_in_all_processes(blocks_always,
     def interrupted(blocks):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tok._encoder, "_ask", ask)
+    monkeypatch.setattr(tok._encoder._helpers, "ask", ask)
     monkeypatch.setattr(tok._encoder._blocks, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tok.encode_to_array(text, workers=2)
