@@ -21,7 +21,6 @@ Given = TypeVar("Given")
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
-PIPE_SIZE = 1 << 20  # bytes, where the system allows it: who asks need not wait until all is read
 _SIZE = 8  # bytes that say how many follow
 _START = f"""
 import pickle, sys
@@ -66,7 +65,6 @@ class _Helper:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pipesize=PIPE_SIZE,
             start_new_session=True,  # Ctrl-C is not for it
         )
         assert process.stdin and process.stdout
