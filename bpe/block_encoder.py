@@ -62,10 +62,11 @@ class _IdsOfStretches:
     """The ids of each stretch. Most stretches have one, so the first is kept apart from the rest."""
 
     def __init__(self, ids_of: IdsOf, dtype: np.dtype[np.uint16 | np.uint32]) -> None:
-        self._ids_of = ids_of
+        self._ids_of, self._dtype = ids_of, dtype
         self._learning = threading.Lock()
-        self._firsts = GrowingArray(np.zeros(1, dtype))  # the stretch of number 0 is none
-        self._have_more = GrowingArray(np.zeros(1, np.bool_))
+        # less 2 to the power of their bits where more follow: below 0, and in fewer bits the same id
+        signed = np.dtype(np.int64 if dtype.itemsize > 2 else np.int32)
+        self._firsts: GrowingArray[np.int32 | np.int64] = GrowingArray(np.zeros(1, signed))  # stretch 0 is none
         self._rests = Rows(dtype, rows=[()])
 
     def __len__(self) -> int:
@@ -80,18 +81,18 @@ class _IdsOfStretches:
             is_first = np.zeros(len(ids), np.bool_)
             is_first[np.cumsum(lengths) - lengths] = True
             self._rests.extend_by_items(ids[~is_first], lengths - 1)
-            self._have_more.extend(lengths > 1)
-            self._firsts.extend(ids[is_first])
+            self._firsts.extend(ids[is_first] - (lengths > 1) * (1 << 8 * self._dtype.itemsize))
 
     def joined(self, numbers: Numbers) -> Ids:
         """The ids of the stretches of these numbers, one after the other."""
-        having_more = places_of_some(self._have_more.values.take(numbers, mode=UNCHECKED))
+        firsts = self._firsts.values.take(numbers, mode=UNCHECKED)
+        having_more = places_of_some(firsts < 0)
         numbers_of_rests = numbers.take(having_more)
         rests, lengths = self._rests.joined(numbers_of_rests), self._rests.lengths(numbers_of_rests)
         places = np.repeat(having_more + 1, lengths) + np.arange(len(rests))
-        joined = np.empty(len(numbers) + len(rests), rests.dtype)
+        joined = np.empty(len(firsts) + len(rests), self._dtype)
         is_first = np.ones(len(joined), np.bool_)
         is_first[places] = False
-        joined[np.flatnonzero(is_first)] = self._firsts.values.take(numbers, mode=UNCHECKED)  # sooner than by a mask
+        joined[is_first] = firsts.astype(self._dtype)
         joined[places] = rests
         return joined

@@ -74,7 +74,10 @@ class Cuts:
             codes = codes.copy()
             codes[marks] = codes[marks + 2] = self._codes[ord("!")]
         cut = np.ones(len(text) + 1, np.bool_)
-        np.not_equal(codes[:-1] & codes[1:] >> _BEFORE, 0, out=cut[1:-1])
+        between = cut[1:-1].view(np.uint8)  # computed in place: the fewer arrays, the more of them are in the cache
+        np.right_shift(codes[1:], _BEFORE, out=between)
+        between &= codes[:-1]
+        np.not_equal(between, 0, out=cut[1:-1])
         return np.flatnonzero(cut)
 
     def blocks(self, text: str, size: int, within: slice | None = None) -> Iterator[slice]:

@@ -65,5 +65,7 @@ class KeyTable:
 
 def _first_slots(keys: Keys, table: Slots) -> Numbers:
     bits = (len(table) - 1).bit_length()
-    slots: Numbers = (keys * _MIX >> np.uint64(64 - bits)).view(np.int64)
+    mixed = keys * _MIX
+    mixed >>= np.uint64(64 - bits)
+    slots: Numbers = mixed.view(np.int64)
     return slots

@@ -27,7 +27,6 @@ Words = npt.NDArray[np.uint64]
 
 CAPACITY = 1 << 22  # bytes of known stretches, some 70 MB with what is kept for them: users start anew beyond that
 
-DENSE = 16  # bytes a stretch; books have five
 LONGEST = 2 * WORD  # bytes of a stretch that the table is asked for
 _FILLER = b"\xff"  # no byte of UTF-8
 _FILLERS = np.frombuffer(b"".join(bytes(n) + _FILLER * (WORD - n) for n in range(WORD + 1)), np.uint64)
@@ -54,9 +53,7 @@ class Stretches:
         """The number of each stretch of `block`, cut at `places`, which begin with 0 and end with the end."""
         starts, lengths = places[:-1], np.diff(places)
         words = words_from_each_item(np.frombuffer(block + bytes(LONGEST), np.uint8))
-        if len(words) < DENSE * len(starts):
-            words = np.ascontiguousarray(words)  # to copy all takes less time than to read so many out of line
-        keys = words[starts]
+        keys = words.take(starts, mode=UNCHECKED)  # copies all first: to read so many out of line takes more time
         keys |= _FILLERS.take(lengths, mode="clip")
         longer = places_of_some(lengths > WORD)
         firsts, lengths = keys.take(longer), lengths.take(longer)
@@ -69,8 +66,8 @@ class Stretches:
         differ = self._firsts.values.take(found, mode=UNCHECKED) != firsts
         differ |= self._seconds.values.take(found, mode=UNCHECKED) != seconds
         numbers[longer[differ]] = NONE
-        new = np.flatnonzero(numbers == NONE)
-        if len(new):
+        if numbers.min() == NONE:
+            new = np.flatnonzero(numbers == NONE)
             spans = zip(starts[new].tolist(), places[new + 1].tolist(), strict=True)
             with self._taking_in:
                 numbers[new] = self._taken_in([block[start:stop] for start, stop in spans], keys[new])
