@@ -25,8 +25,8 @@ GPU_BATCH_TOKENS = 65_536
 REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
 REPEATED_DROPOUT = 0.2
 MOST_EPOCHS = 12  # times through a text in a timed training; more of them only made held-out text worse (LOG.md)
-EVALUATION_SHARE = 0.05  # of the time of a timed training, at most
-ONE_EVALUATION_SHARE = 0.008  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
+EVALUATION_SHARE = 0.03  # of the time of a timed training, at most
+ONE_EVALUATION_SHARE = 0.005  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
 # of a training step for as many tokens: a forward pass alone, windows that overlap by half, latest and averaged weights
 SCORING_COST = 2 * 2 / 3
 SAVING_SECONDS = 3.0  # the last save and the plot

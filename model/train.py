@@ -131,9 +131,12 @@ def train(
     Raises Diverged when the loss or its gradient is no longer a number; the weights are then those of the step before.
     """
     keep_freed_memory()
+    first, began = (0, 0.0) if limit.seconds is None else (run.step, of_first(run.progress(limit, config)))
     while (progress := of_first(run.progress(limit, config))) < 1.0 and not any_of(report.wants_stop()):
         if run.step % config.eval_every == 0 and run.evaluated < run.step:
-            judge(run, held_out, config, report)
+            left = math.inf if run.plateau is not None else steps_left(run.step - first, progress - began, progress)
+            if left >= config.eval_every / 2:  # the end has an evaluation of its own
+                judge(run, held_out, config, report)
         if run.step % config.save_every == 0:
             report.checkpoint(run)
         multiplier = learning_rate_multiplier(run.step, progress, config)
@@ -147,6 +150,13 @@ def train(
         judge(run, held_out, config, report)
     report.checkpoint(run)
     return progress >= 1.0
+
+
+def steps_left(taken: int, done: float, progress: float) -> float:
+    """How many steps a training has before it that stands at `progress` and took so many for a part `done` of its way
+    (both of 1); infinite where that does not tell.
+    """
+    return round(taken * (1.0 - progress) / done) if taken and done > 0.0 else math.inf
 
 
 def seed_dropout(seed: int, step: int) -> None:

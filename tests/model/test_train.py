@@ -243,6 +243,30 @@ def test_latest_and_averaged_weights_are_scored_and_the_better_ones_kept() -> No
     assert all(torch.equal(tensor, best[name]) for name, tensor in run.best.weights.items())
 
 
+@pytest.mark.parametrize(
+    ("steps", "evaluated"),
+    [(7, [0, 4, 7]), (8, [0, 4, 8]), (9, [0, 4, 9]), (10, [0, 4, 8, 10]), (17, [0, 4, 8, 12, 17])],
+)
+def test_no_evaluation_comes_shortly_before_the_last(steps: int, evaluated: list[int]) -> None:
+    assert [step for step, _ in advance(new_run(), steps, Watcher()).evaluations] == evaluated
+
+
+@pytest.mark.parametrize("stop", [7, 8])
+def test_a_resumed_training_is_evaluated_where_one_without_a_stop_is(tmp_path: Path, stop: int) -> None:
+    advance(new_run(), 9, Watcher(tmp_path / "resume.pt", stop_at=stop))
+    run = new_run()
+    load_checkpoint(tmp_path / "resume.pt", run)
+    assert [step for step, _ in advance(run, 9, Watcher()).evaluations] == [9]
+
+
+def test_a_timed_training_leaves_out_an_evaluation_before_its_end_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run()
+    monkeypatch.setattr(Run, "seconds", property(lambda run: 60 + run.step))  # a minute went into preparing
+    watcher = Watcher()
+    train(run, Batches(CONFIG), HeldOut(), CONFIG, Limit(seconds=77), watcher)  # type: ignore[arg-type]
+    assert [step for step, _ in watcher.evaluations] == [0, 4, 8, 12, 17]
+
+
 def test_an_evaluation_changes_neither_latest_nor_averaged_weights() -> None:
     run, untouched = new_run(), new_run()
     for one in (run, untouched):
