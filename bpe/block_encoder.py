@@ -1,6 +1,6 @@
 """The ids of whole blocks of text at once.
 
-In: blocks of text as UTF-8.  Out: the ids of each.
+In: blocks of text as UTF-8, each of one text or of several.  Out: the ids of each text.
 
     block ── cuts ──> stretches ── table ──> numbers ── ids of each number ──> ids
                                                 │
@@ -11,6 +11,8 @@ Python does nothing for a single stretch but when it is met for the first time.
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain, pairwise, starmap
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from bpe.cuts import Cuts
 from bpe.rows import UNCHECKED, GrowingArray, Numbers, Rows, places_of_some
 from bpe.stretches import CAPACITY, Stretches
+from bpe.text_blocks import Block, joined
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
 IdsOf = Callable[[Sequence[bytes]], tuple[Numbers, Numbers]]
@@ -37,17 +40,18 @@ class BlockEncoder:
     def _empty(self) -> "tuple[Stretches, _IdsOfStretches]":
         return Stretches(), _IdsOfStretches(self._ids_of, self._dtype)
 
-    def encode(self, blocks: Iterable[bytes]) -> list[Ids]:
-        """The ids of some blocks, in a few arrays. What is new in them all is learned at once: that takes less time."""
+    def encode(self, blocks: Iterable[Block]) -> list[Ids]:
+        """The ids of all texts of some blocks. What is new in them is learned at once: that takes less time."""
         stretches, ids = self._memory
         if stretches.size > CAPACITY:
             stretches, ids = self._memory = self._empty()
-        joined, waiting = list[Ids](), list[Numbers]()
+        encoded, waiting = list[Ids](), list[tuple[Numbers, Numbers]]()
         try:
-            for block in blocks:
-                waiting.append(stretches.numbers(block, self._cuts.places(block)))
+            for numbers in map(partial(self._numbers, stretches), blocks):
+                waiting.append(numbers)
+                del numbers
                 if len(ids) == len(stretches.known):
-                    joined += map(ids.joined, waiting)
+                    encoded += chain.from_iterable(starmap(ids.of_texts, waiting))
                     waiting.clear()
             ids.learn(stretches.known)
         except UnicodeEncodeError:  # a block was not to be had; what was taken in is whole
@@ -55,7 +59,13 @@ class BlockEncoder:
         except BaseException:  # Ctrl-C, for one, in the middle of taking in
             self._memory = self._empty()
             raise
-        return [*joined, *map(ids.joined, waiting)]
+        return [*encoded, *chain.from_iterable(starmap(ids.of_texts, waiting))]
+
+    def _numbers(self, stretches: Stretches, block: Block) -> tuple[Numbers, Numbers]:
+        """The number of each stretch of a block, and how many stretches stand before its second text, its third, ..."""
+        text, between = joined(block)
+        places = self._cuts.places(text, between)
+        return stretches.numbers(text, places), np.searchsorted(places, between)
 
 
 class _IdsOfStretches:
@@ -82,6 +92,15 @@ class _IdsOfStretches:
             is_first[np.cumsum(lengths) - lengths] = True
             self._rests.extend_by_items(ids[~is_first], lengths - 1)
             self._firsts.extend(ids[is_first] - (lengths > 1) * (1 << 8 * self._dtype.itemsize))
+
+    def of_texts(self, numbers: Numbers, between: Numbers) -> list[Ids]:
+        """The ids of the stretches of these numbers, an array for each text. between: how many stand before a text."""
+        ids = self.joined(numbers)
+        if not len(between):
+            return [ids]
+        before = np.cumsum(np.concatenate([[0], self._rests.lengths(numbers) + 1]))  # ids, before each stretch
+        bounds = [0, *before[between].tolist(), len(ids)]
+        return [ids[start:stop] for start, stop in pairwise(bounds)]
 
     def joined(self, numbers: Numbers) -> Ids:
         """The ids of the stretches of these numbers, one after the other."""

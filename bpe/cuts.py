@@ -42,8 +42,9 @@ CERTAIN: dict[str, dict[Class, list[Class]]] = {
 CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blank", "line end"]}
 
 LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
-BLOCK = 1 << 18  # characters: what is computed of them nearly fits a core's cache
-TOGETHER = 8  # blocks of that size, in which what is new is learned together
+BLOCK = 1 << 19  # characters: enough that calling NumPy costs little, and few enough for the caches of a core
+TOGETHER = 4  # blocks of that size, in which what is new is learned together
+NOWHERE: Places = np.zeros(0, np.int64)
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after
 _PROSE_MARKS = ("‐".encode(), "‧".encode())  # the first and the last: U+2010, U+2027, three bytes each
@@ -66,34 +67,38 @@ class Cuts:
     def __init__(self, neighbours: Mapping[Class, list[Class]]) -> None:
         self._codes = bytes(_code(byte, neighbours) for byte in range(256))
 
-    def places(self, text: bytes) -> Places:
-        """Where `text` is certainly cut: rising, from 0 to the end."""
+    def places(self, text: bytes, between: Places = NOWHERE) -> Places:
+        """Where `text` is certainly cut: rising, from 0 to the end.
+
+        between: where two texts meet, of several that stand there one after the other: it is cut there in any case.
+        """
         codes = np.frombuffer(text.translate(self._codes), np.uint8)
         if _PROSE_MARKS[0][:2] in text:
             marks = _prose_marks(np.frombuffer(text, np.uint8))
             codes = codes.copy()
             codes[marks] = codes[marks + 2] = self._codes[ord("!")]
         cut = np.ones(len(text) + 1, np.bool_)
-        between = cut[1:-1].view(np.uint8)  # computed in place: the fewer arrays, the more of them are in the cache
-        np.right_shift(codes[1:], _BEFORE, out=between)
-        between &= codes[:-1]
-        np.not_equal(between, 0, out=cut[1:-1])
+        inner = cut[1:-1].view(np.uint8)  # computed in place: the fewer arrays, the more of them are in the cache
+        np.right_shift(codes[1:], _BEFORE, out=inner)
+        inner &= codes[:-1]
+        np.not_equal(inner, 0, out=cut[1:-1])
+        cut[between] = True
         return np.flatnonzero(cut)
 
-    def blocks(self, text: str, size: int, within: slice | None = None) -> Iterator[slice]:
-        """Slices of `text`, or of a slice of it, that end at certain cuts: of about so many characters, or more.
+    def blocks(self, text: str, size: int) -> Iterator[slice]:
+        """Slices of `text` that end at certain cuts: of about so many characters, or more.
 
         Raises UnicodeEncodeError for a lone surrogate where it looks for cuts.
         """
-        start, end = (within.start, within.stop) if within else (0, len(text))
-        for stop in range(start + size, end, size):
+        start = 0
+        for stop in range(size, len(text), size):
             start_of_last = max(start, stop - size)
             cut = self._last_cut(text, max(start, stop - _TAIL), stop) or self._last_cut(text, start_of_last, stop)
             if cut:
                 yield slice(start, cut)
                 start = cut
-        if start < end:
-            yield slice(start, end)
+        if start < len(text):
+            yield slice(start, len(text))
 
     def _last_cut(self, text: str, start: int, stop: int) -> int:
         """The last certain cut between two places; 0 when there is none."""

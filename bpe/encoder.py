@@ -6,20 +6,18 @@ In: a vocabulary, and text.  Out: the ids.
 for long text in blocks (bpe/block_encoder.py), where the split pattern allows it; other processes may take a part.
 """
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
-from bpe.cuts import BLOCK, LONG, TOGETHER, Cuts, cuts_of
+from bpe.cuts import BLOCK, LONG, TOGETHER, cuts_of
 from bpe.freed_memory import keep_freed_memory
-from bpe.helpers import HelperLostError, Helpers
+from bpe.helpers import Helpers
 from bpe.new_stretches import IdsOfPieces, NewStretches
 from bpe.split import Splitter
+from bpe.text_blocks import Block, TextBlock, text_blocks
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
 
 SHARED = 1 << 22  # characters, at least, for a process: less is done before another has begun
@@ -43,53 +41,39 @@ class Encoder:
 
     def encode(self, text: str, workers: int = 1) -> Ids:
         """The ids, fast. workers: processes that share a long text. Raises UnicodeEncodeError for a lone surrogate."""
-        if self._cuts is None or self._blocks is None or len(text) < LONG:
-            return np.fromiter(self.plain(text), self.dtype)
-        keep_freed_memory()
-        size = max(-(-len(text) // workers), SHARED)
-        mine, *others = (_Part(text, part, self._cuts) for part in self._cuts.blocks(text, size))
-        stop = threading.Event()
-        with ThreadPoolExecutor(workers) as threads:  # these cut, ask other processes, and wait
-            try:
-                asked = [threads.submit(self._encode_elsewhere, part, stop) for part in others]
-                ids = [self._blocks.encode(some) for some in mine]
-                for part in asked:
-                    ids += part.result()
-            finally:
-                stop.set()  # at Ctrl-C, for one
-        return np.concatenate([*chain.from_iterable(ids)])
-
-    def _encode_elsewhere(self, part: "_Part", stop: threading.Event) -> list[list[Ids]]:
-        """The ids of a part of a text, by another process."""
-        assert self._blocks
-        ids = list[list[Ids]]()
-        encode: Callable[[list[bytes]], list[Ids]] = self._helpers.ask
-        for some in map(list[bytes], part):
-            if stop.is_set():
-                break
-            try:
-                ids.append(encode(some))
-            except HelperLostError:  # the rest of the part is done here: that takes time, and nothing else
-                encode = self._blocks.encode
-                ids.append(encode(some))
+        [ids] = self.encode_each([text], workers)
         return ids
 
+    def encode_each(self, texts: Sequence[str], workers: int = 1) -> list[Ids]:
+        """The ids of each text; short ones go through together. workers and what is raised: as for `encode`."""
+        if self._cuts is None or sum(map(len, texts)) < LONG:
+            return [np.fromiter(self.plain(text), self.dtype) for text in texts]
+        blocks, arrays = list[TextBlock](), list[int]()  # and how many arrays of ids each text will have
+        for some in text_blocks(texts, self._cuts, BLOCK):
+            blocks += some
+            arrays += [1] * len(some[0].texts) if len(some) == 1 else [len(some)]
+        ids = iter(self._encode(blocks, workers))
+        return [np.concatenate([*islice(ids, number)]) for number in arrays]
 
-@dataclass(frozen=True)
-class _Part:
-    """A part of a text, as the blocks of UTF-8 that are encoded together."""
+    def _encode(self, blocks: Sequence[TextBlock], workers: int) -> list[Ids]:
+        """The ids of all texts of all blocks."""
+        assert self._blocks
+        encoder = self._blocks
+        keep_freed_memory()
+        processes = min(workers, len(blocks) * BLOCK // SHARED)
+        few = [blocks[start : start + TOGETHER] for start in range(0, len(blocks), TOGETHER)]
+        ids = self._helpers.share(
+            few, processes - 1, lambda some: encoder.encode(_utf8(some)), lambda some: [*_utf8(some)]
+        )
+        return [*chain.from_iterable(ids)]
 
-    text: str
-    part: slice
-    cuts: Cuts
 
-    def __iter__(self) -> Iterator[Iterator[bytes]]:
-        blocks = self.cuts.blocks(self.text, BLOCK, self.part)
-        while together := [*islice(blocks, TOGETHER)]:
-            yield (self.text[block].encode() for block in together)
+def _utf8(blocks: Iterable[TextBlock]) -> Iterator[Block]:
+    """Blocks as UTF-8, each when it is needed: until then it would only push other things out of the cache."""
+    return (block.utf8() for block in blocks)
 
 
-def _block_encoder(vocabulary: Vocabulary) -> Callable[[list[bytes]], list[Ids]]:
+def _block_encoder(vocabulary: Vocabulary) -> Callable[[Iterable[Block]], list[Ids]]:
     """What encodes blocks, made anew in another process."""
     blocks = Encoder(vocabulary)._blocks
     assert blocks

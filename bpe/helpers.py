@@ -1,26 +1,35 @@
 """Other processes that share the work: Python runs one thread at a time, and so keeps one core busy.
 
-In: a function, and a question to it.  Out: its answer.
+In: a function, and what it is to be applied to.  Out: what it says.
 
-A helper is a second Python. It is asked through its standard input, answers on its standard output, and stays for the
-next question until whoever started it is dropped.
+A helper is a second Python. What is asked and answered stands in memory that both processes have, and a pipe says how
+long it is. So nobody waits: this process asks, does a part of the work itself, and looks for answers now and then; a
+helper has the next question while it works on one. Where the system has no such memory to give to another process
+(Windows), all is done here.
 """
 
 import contextlib
+import mmap
 import os
 import pickle
+import select
 import subprocess
 import sys
+import tempfile
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import IO, Generic, TypeVar, cast
 
 from bpe.freed_memory import keep_freed_memory
 
 Given = TypeVar("Given")
+Item = TypeVar("Item")
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
+AHEAD = 2  # questions that a helper has at a time: one to work on, and the next
+ROOM = 1 << 23  # bytes of each of them, or of its answer
 _SIZE = 8  # bytes that say how many follow
 _START = f"""
 import pickle, sys
@@ -35,47 +44,165 @@ class HelperLostError(Exception):
 
 
 class Helpers(Generic[Given, Question, Answer]):
-    """Helpers that work as `make(given)` does; `make` is a function that a module has by its name.
-
-    As many are started as are asked at the same time, by several threads.
-    """
+    """Helpers that work as `make(given)` does; `make` is a function that a module has by its name."""
 
     def __init__(self, make: Callable[[Given], Callable[[Question], Answer]], given: Given) -> None:
         self._make, self._given = make, given
         self._idle: list[_Helper] = []
         self._pid = os.getpid()
 
-    def ask(self, question: Question) -> Answer:
-        """What the function says, worked out by a helper that has nothing else to do. Raises HelperLostError."""
+    def share(
+        self, items: Sequence[Item], number: int, here: Callable[[Item], Answer], question: Callable[[Item], Question]
+    ) -> list[Answer]:
+        """The answers for all items, in order: from the first on by `here`, from the last on by `number` helpers.
+
+        question: what a helper is asked about an item. What a lost helper leaves undone is done by the others.
+        """
+        answers = dict[int, Answer]()
+        left = deque(range(len(items)))
+        asked = {helper: deque[int]() for helper in self._taken(number)}
+        while left or any(asked.values()):
+            for helper, places in [*asked.items()]:
+                try:
+                    while places and helper.has_answered(wait=not left):
+                        answers[places[0]] = cast(Answer, helper.answer())
+                        places.popleft()
+                    while left and len(places) < AHEAD:
+                        places.append(left.pop())
+                        if not helper.ask(question(items[places[-1]])):
+                            left.appendleft(places.pop())  # the next to be done here
+                            break
+                except HelperLostError:
+                    left.extend(reversed(places))
+                    del asked[helper]
+            if left:
+                place = left.popleft()
+                answers[place] = here(items[place])
+        self._idle += asked
+        return [answers[place] for place in range(len(items))]
+
+    def _taken(self, number: int) -> "list[_Helper]":
+        """Idle helpers, and new ones, as many as can be had."""
         if self._pid != os.getpid():  # forked: the helpers are those of the other process
             self._pid, self._idle = os.getpid(), []
-        try:
-            helper = self._idle.pop() if self._idle else _Helper(self._make, self._given)
-            answer = cast(Answer, helper.ask(question))
-        except Exception as error:  # whatever it was: who asks can do the work, and says what is wrong with it
-            raise HelperLostError from error
-        self._idle.append(helper)
-        return answer
+        taken = list[_Helper]()
+        with contextlib.suppress(HelperLostError):
+            while len(taken) < number:
+                taken.append(self._idle.pop() if self._idle else _Helper(self._make, self._given))
+        return taken
 
 
 class _Helper:
-    def __init__(self, *made_of: object) -> None:
-        self._process = process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not for it
-        )
-        assert process.stdin and process.stdout
-        self._questions, self._answers = process.stdin, process.stdout
-        weakref.finalize(self, _end, process, os.getpid())
-        _write(sys.path, self._questions)
-        _write(made_of, self._questions)
+    """One process. It answers in the order in which it is asked."""
 
-    def ask(self, question: object) -> object:
-        _write(question, self._questions)
-        return _read(self._answers)
+    def __init__(self, *made_of: object) -> None:
+        try:
+            with tempfile.TemporaryFile() as file:
+                file.write(bytes(AHEAD * ROOM))  # so that its place on the disk is certain
+                file.flush()
+                memory = mmap.mmap(file.fileno(), AHEAD * ROOM)
+                self._process = process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _START],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    bufsize=0,  # what has come can be seen
+                    pass_fds=[file.fileno()],
+                    start_new_session=True,  # Ctrl-C is not for it
+                )
+                assert process.stdin and process.stdout
+                weakref.finalize(self, _end, process, os.getpid())
+                self._channel = _Channel(process.stdout, process.stdin, memory)
+                self._come = select.poll()
+                self._come.register(process.stdout, select.POLLIN)
+                for first in sys.path, (file.fileno(), *made_of):
+                    _write_piped(pickle.dumps(first), process.stdin)
+        except Exception as error:  # whatever it was: the work can be done without
+            raise HelperLostError from error
+
+    def ask(self, question: object) -> bool:
+        """Give it one more question, AHEAD at most before it is asked for an answer; whether there is room for it.
+
+        Raises HelperLostError.
+        """
+        try:
+            return self._channel.write(question, through_pipe=False)
+        except Exception as error:
+            raise HelperLostError from error
+
+    def has_answered(self, *, wait: bool) -> bool:
+        """Whether an answer, or the helper's end, has come. wait: until it has."""
+        return bool(self._come.poll(None if wait else 0))
+
+    def answer(self) -> object:
+        """The answer to the first of its questions that has none yet. Raises HelperLostError."""
+        try:
+            return self._channel.read()
+        except Exception as error:
+            raise HelperLostError from error
+
+
+class _Channel:
+    """Objects to and from another process, by turns in AHEAD places of memory that both have."""
+
+    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes], memory: mmap.mmap) -> None:
+        self._incoming, self._outgoing, self._memory = incoming, outgoing, memory
+        self._written = self._read = 0
+
+    def write(self, something: object, *, through_pipe: bool) -> bool:
+        """Write an object, and return whether it was; one that is too long for the memory only if it may take the pipe.
+
+        In the pipe it has to wait until the other process reads it.
+        """
+        pickled = pickle.dumps(something, pickle.HIGHEST_PROTOCOL)
+        if len(pickled) <= ROOM:
+            start = self._written % AHEAD * ROOM
+            self._memory[start : start + len(pickled)] = pickled
+            _write_size(len(pickled), self._outgoing)
+        elif through_pipe:
+            _write_piped(pickled, self._outgoing)
+        else:
+            return False
+        self._written += 1
+        return True
+
+    def read(self) -> object:
+        """Raises EOFError at the end."""
+        size = _read_size(self._incoming)
+        start = self._read % AHEAD * ROOM
+        self._read += 1
+        if size > ROOM:
+            return pickle.loads(_read_bytes(size, self._incoming))
+        with memoryview(self._memory) as memory, memory[start : start + size] as pickled:
+            return pickle.loads(pickled)
+
+
+def _write_size(size: int, file: IO[bytes]) -> None:
+    file.write(size.to_bytes(_SIZE))
+    file.flush()
+
+
+def _write_piped(pickled: bytes, file: IO[bytes]) -> None:
+    _write_size(len(pickled), file)
+    left = memoryview(pickled)
+    while left:
+        left = left[file.write(left) :]
+    file.flush()
+
+
+def _read_size(file: IO[bytes]) -> int:
+    return int.from_bytes(_read_bytes(_SIZE, file))
+
+
+def _read_bytes(size: int, file: IO[bytes]) -> bytes:
+    """Exactly so many. Raises EOFError where fewer are left."""
+    read = bytearray()
+    while len(read) < size:
+        some = file.read(size - len(read))
+        if not some:
+            raise EOFError
+        read += some
+    return bytes(read)
 
 
 def _end(process: subprocess.Popen[bytes], pid: int) -> None:
@@ -86,28 +213,13 @@ def _end(process: subprocess.Popen[bytes], pid: int) -> None:
             process.communicate()
 
 
-def _write(something: object, file: IO[bytes]) -> None:
-    """Write it in one piece: after each of many, a thread would wait for Python's lock."""
-    pickled = pickle.dumps(something, pickle.HIGHEST_PROTOCOL)
-    file.write(len(pickled).to_bytes(_SIZE))
-    file.write(pickled)
-    file.flush()
-
-
-def _read(file: IO[bytes]) -> object:
-    """Raises EOFError at the end."""
-    size = file.read(_SIZE)
-    if not size:
-        raise EOFError
-    return pickle.loads(file.read(int.from_bytes(size)))
-
-
 def serve() -> None:
     """What a helper does."""
     keep_freed_memory()
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
-    make, given = cast(tuple[Callable[[object], Callable[[object], object]], object], _read(questions))
+    memory, make, given = pickle.loads(_read_bytes(_read_size(questions), questions))
+    channel = _Channel(questions, answers, mmap.mmap(memory, AHEAD * ROOM))
     work = make(given)
     with contextlib.suppress(EOFError):
         while True:
-            _write(work(_read(questions)), answers)
+            channel.write(work(channel.read()), through_pipe=True)

@@ -66,7 +66,7 @@ class Stretches:
         differ = self._firsts.values.take(found, mode=UNCHECKED) != firsts
         differ |= self._seconds.values.take(found, mode=UNCHECKED) != seconds
         numbers[longer[differ]] = NONE
-        if numbers.min() == NONE:
+        if numbers.min(initial=len(self.known)) == NONE:
             new = np.flatnonzero(numbers == NONE)
             spans = zip(starts[new].tolist(), places[new + 1].tolist(), strict=True)
             with self._taking_in:

@@ -33,7 +33,7 @@ class BPETrainer:
     workers: int | None = 1  # threads that count words; None: one for each core
 
     def train(self, texts: Iterable[str]) -> Vocabulary:
-        """The vocabulary of `texts`, which are read once, one at a time. Raises BPEError for a lone surrogate."""
+        """The vocabulary of `texts`, which are read once, few at a time. Raises BPEError for a lone surrogate."""
         splitter = Splitter(self.pattern)
         pairs = self.counting(count_words(texts, splitter, self.workers))
         merges: list[Pair] = []

@@ -2,8 +2,8 @@
 
 In: texts, one at a time, and how to split them.  Out: every distinct word as bytes, with how often it occurs.
 
-Short texts are counted piece by piece, which is the definition. Of long ones, blocks of stretches between certain cuts
-are counted (bpe/stretches.py), and each distinct stretch is split into its words at the end, once.
+By definition every text is split into its words, which are counted. Where the split pattern allows it, the stretches
+between certain cuts are counted instead (bpe/stretches.py), and each distinct one is split at the end, once.
 """
 
 import contextlib
@@ -14,17 +14,18 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bpe.cuts import BLOCK, LONG, Cuts, cuts_of, is_one_piece
+from bpe.cuts import BLOCK, Cuts, cuts_of, is_one_piece
 from bpe.errors import BPEError
 from bpe.split import Splitter
 from bpe.stretches import CAPACITY, Stretches
+from bpe.text_blocks import Block, joined, text_blocks
 from bpe.threads import in_threads
 
-BLOCK_OF_THREADS = 3 * BLOCK  # characters: threads wait for each other at every call into NumPy
+BLOCK_OF_THREADS = 3 << 18  # characters: threads wait for each other at every call into NumPy
 
 
 def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = None) -> dict[bytes, int]:
-    """How often each word (piece of the split) occurs in `texts`, of which one at a time is held in memory.
+    """How often each word (piece of the split) occurs in `texts`, of which few at a time are held in memory.
 
     workers: threads, None for one per core; the counts are the same. Raises BPEError for a text with a lone surrogate.
     """
@@ -36,17 +37,15 @@ def count_words(texts: Iterable[str], splitter: Splitter, workers: int | None = 
             words.update(splitter.pieces(text))
         return {word.encode(): times for word, times in words.items()}
 
-    def blocks() -> Iterator[bytes]:
-        size = BLOCK if workers == 1 else BLOCK_OF_THREADS
+    def checked() -> Iterator[str]:
         for text in texts:
             _check(text)
-            if len(text) < LONG:
-                words.update(splitter.pieces(text))
-            else:
-                yield from (text[block].encode() for block in cuts.blocks(text, size))
+            yield text
 
+    size = BLOCK if workers == 1 else BLOCK_OF_THREADS
+    blocks = (block.utf8() for some in text_blocks(checked(), cuts, size) for block in some)
     counter = _StretchCounter(cuts)
-    for full in in_threads(counter.count, blocks(), workers):
+    for full in in_threads(counter.count, blocks, workers):
         _add_words(words, full, splitter)
     _add_words(words, counter.counts(), splitter)
     return {word.encode(): times for word, times in words.items()}
@@ -64,14 +63,15 @@ class _StretchCounter:
         self._stretches = Stretches()
         self._times = np.zeros(1, np.int64)
 
-    def count(self, block: bytes) -> dict[bytes, int]:
+    def count(self, block: Block) -> dict[bytes, int]:
         """Count one more block. Out: the counts so far, if there are so many that they are given up here; else none."""
-        places = self._cuts.places(block)
+        text, between = joined(block)
+        places = self._cuts.places(text, between)
         stretches = self._stretches
-        numbers = stretches.numbers(block, places)
+        numbers = stretches.numbers(text, places)
         with self._adding:
             if stretches is not self._stretches:  # they were given up meanwhile
-                numbers = self._stretches.numbers(block, places)
+                numbers = self._stretches.numbers(text, places)
             times = np.bincount(numbers, minlength=len(self._times))
             times[: len(self._times)] += self._times
             self._times = times

@@ -1,21 +1,20 @@
 """Documents and pairs -> ids.
 
-In: a stream of examples, each with its split.  Out: the same examples in the same order, as ids; a few at a time are in
-memory, of long ones one. The ids never depend on the number of workers.
+In: a stream of examples, each with its split.  Out: the same examples in the same order, as ids; of short ones some
+megabytes at a time are in memory, of long ones one. The ids never depend on the number of workers.
 """
 
-import functools
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, islice
 
 from bpe import Tokenizer
 from bpe.block_encoder import Ids
 from bpe.encoder import SHARED
-from bpe.threads import in_threads
+from bpe.text_blocks import together
 from data.documents import Document, Pair, Split
-from data.layout import document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
+from data.layout import AFTER_PLAIN_PROMPT, document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
 
 Example = tuple[Split, Document | Pair]
 
@@ -36,38 +35,38 @@ class Encoded:
     num_bytes: int  # UTF-8 bytes of the text, or of the story
 
 
-def encode_example(tok: Tokenizer, example: Example, workers: int = 1) -> Encoded:
-    """The ids of one example, as data/layout.py lays it out. Raises BPEError for a lone surrogate.
-
-    workers: processes that share a long document.
-    """
-    split, content = example
-    if isinstance(content, Pair):
-        lay_out = plain_prompt_tokens if isinstance(content, PlainPair) else prompt_tokens
-        header = lay_out(tok, content.prompt)
-        return Encoded(split, pair_tokens(tok, header, content.story), len(header), len(content.story.encode()))
-    return Encoded(split, document_tokens(tok, content.text, workers), 0, len(content.text.encode()))
-
-
 def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = None) -> Generator[Encoded, None, None]:
     """The examples as ids, in order; those without text are left out.
 
-    workers: threads that encode an example each, or processes that share a long document; None: one for each core.
-    Raises BPEError for a lone surrogate.
+    workers: processes that share the work; None: one for each core. Raises BPEError for a lone surrogate.
     """
     workers = workers or os.cpu_count() or 1
-    for long, some in groupby(filter(_has_text, examples), _is_long):
-        if long:
-            yield from (encode_example(tok, example, workers) for example in some)
-        else:
-            yield from in_threads(functools.partial(encode_example, tok), some, workers)
+    for group in together(filter(_length, examples), _length, workers * SHARED):
+        texts = [_texts(content) for _, content in group]
+        ids = iter(tok.encode_batch([*chain.from_iterable(texts)], workers=workers))
+        for example, its_texts in zip(group, texts, strict=True):
+            yield _encoded(tok, example, its_texts, [*islice(ids, len(its_texts))])
 
 
-def _has_text(example: Example) -> bool:
+def _length(example: Example) -> int:
+    """Characters of its text, or story."""
     _, content = example
-    return bool(content.story if isinstance(content, Pair) else content.text)
+    return len(content.story if isinstance(content, Pair) else content.text)
 
 
-def _is_long(example: Example) -> bool:
-    _, content = example
-    return isinstance(content, Document) and len(content.text) > SHARED
+def _texts(content: Document | Pair) -> list[str]:
+    """What of it is encoded: its text, or its prompt and its story."""
+    if isinstance(content, Document):
+        return [content.text]
+    return [content.prompt + AFTER_PLAIN_PROMPT * isinstance(content, PlainPair), content.story]
+
+
+def _encoded(tok: Tokenizer, example: Example, texts: Sequence[str], ids: Sequence[Ids]) -> Encoded:
+    """An example whose `texts` have these ids, as data/layout.py lays it out."""
+    (split, content), num_bytes = example, len(texts[-1].encode())
+    if isinstance(content, Document):
+        return Encoded(split, document_tokens(tok, *ids), 0, num_bytes)
+    prompt, story = ids
+    lay_out = plain_prompt_tokens if isinstance(content, PlainPair) else prompt_tokens
+    header = lay_out(tok, prompt.tolist())
+    return Encoded(split, pair_tokens(tok, header, story), len(header), num_bytes)

@@ -1,6 +1,6 @@
 """How a document, or a prompt and its story, stands in tokens, and in windows of a model's context.
 
-In: text, or a count of tokens.  Out: ids with the project's special tokens around them, and `Window`s.
+In: the ids of texts, or a count of them.  Out: ids with the project's special tokens around them, and `Window`s.
 
     a document      <|endoftext|> text <|endoftext|>
     a pair          <|endoftext|> <|prompt|> prompt <|story|>  story <|endoftext|>
@@ -29,6 +29,7 @@ END = "<|endoftext|>"
 PROMPT = "<|prompt|>"
 STORY = "<|story|>"
 SPECIAL_TOKENS = (END, PROMPT, STORY)
+AFTER_PLAIN_PROMPT = "\n\n"
 
 MIN_CONTEXT = 8  # the least in which a header of END, PROMPT and STORY leaves half of the window to the story
 
@@ -45,34 +46,34 @@ class Window(NamedTuple):
     stop: int
 
 
-def document_tokens(tok: Tokenizer, text: str, workers: int = 1) -> Ids:
-    """The ids of a document, an array of `tok.dtype`: END, the text, END; the text's first token follows an END.
-
-    workers: processes that share it, if it is long.
-    """
+def document_tokens(tok: Tokenizer, text: Ids) -> Ids:
+    """The ids of a document, an array of `tok.dtype`: END, the text's ids, END; the first of them follows an END."""
     end = np.array([special_id(tok, END)], tok.dtype)
-    return np.concatenate([end, tok.encode_to_array(text, workers=workers), end])
+    return np.concatenate([end, text, end])
 
 
-def prompt_tokens(tok: Tokenizer, prompt: str, max_tokens: int | None = None) -> list[int]:
-    """The ids that a story follows: END, PROMPT, the prompt, STORY.
+def prompt_tokens(tok: Tokenizer, prompt: Sequence[int], max_tokens: int | None = None) -> list[int]:
+    """The ids that a story follows: END, PROMPT, the prompt's ids, STORY.
 
     max_tokens: cut the prompt's end so that no more ids than this come out. Generation passes `max_header` of the
     model's context; training and evaluation cut in the same way (`fit_header`).
     """
-    header = [special_id(tok, END), special_id(tok, PROMPT), *tok.encode(prompt), special_id(tok, STORY)]
+    header = [special_id(tok, END), special_id(tok, PROMPT), *prompt, special_id(tok, STORY)]
     return header if max_tokens is None or len(header) <= max_tokens else [*header[: max_tokens - 1], header[-1]]
 
 
-def plain_prompt_tokens(tok: Tokenizer, prompt: str) -> list[int]:
-    """What a model that has read nothing but plain documents is given before a story: END, the prompt, a blank line."""
-    return [special_id(tok, END), *tok.encode(f"{prompt}\n\n")]
+def plain_prompt_tokens(tok: Tokenizer, prompt: Sequence[int]) -> list[int]:
+    """What a model that has read nothing but plain documents is given before a story: END and a prompt's ids.
+
+    They are those of the prompt and `AFTER_PLAIN_PROMPT`.
+    """
+    return [special_id(tok, END), *prompt]
 
 
-def pair_tokens(tok: Tokenizer, header: Sequence[int], story: str) -> Ids:
-    """The ids of a pair, an array of `tok.dtype`: the header (`prompt_tokens`, uncut), the story, END."""
+def pair_tokens(tok: Tokenizer, header: Sequence[int], story: Ids) -> Ids:
+    """The ids of a pair, an array of `tok.dtype`: the header (`prompt_tokens`, uncut), the story's ids, END."""
     end = [special_id(tok, END)]
-    return np.concatenate([np.array(header, tok.dtype), tok.encode_to_array(story), np.array(end, tok.dtype)])
+    return np.concatenate([np.array(header, tok.dtype), story, np.array(end, tok.dtype)])
 
 
 def special_id(tok: Tokenizer, token: str) -> int:

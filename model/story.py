@@ -116,9 +116,10 @@ class Story:
         context = model.config.context
         if (stage or model.stage or "finetune") == "finetune":
             self.prompt = " ".join(normalise(prompt).split())  # the prompts it was trained on are single lines
-            self.start = prompt_tokens(tok, self.prompt, max_header(context))
+            prompt_ids = tok.encode(self.prompt)
+            self.start = prompt_tokens(tok, prompt_ids, max_header(context))
             self.header = len(self.start)
-            self.prompt_cut = self.start != prompt_tokens(tok, self.prompt)
+            self.prompt_cut = self.start != prompt_tokens(tok, prompt_ids)
         else:
             self.prompt = normalise(prompt).strip()  # a blank belongs to the token after it
             self.beginning = "" if so_far else self.prompt

@@ -2,6 +2,7 @@
 
 from itertools import pairwise, product
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,8 +88,18 @@ def test_blocks_are_the_text_and_end_at_certain_cuts(pattern, size, corpus_text)
         for block in blocks[:-1]:
             place += len(block)
             assert place in ends
-        for part in cuts.blocks(text, 10):
-            assert "".join(text[block] for block in cuts.blocks(text, size, part)) == text[part]
+
+    law()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_texts_that_stand_together_are_cut_as_alone_and_where_they_meet(pattern, corpus_text):
+    @given(st.lists(corpus_text, max_size=5))
+    def law(texts):
+        cuts, utf8 = cuts_of(PATTERNS[pattern]), [text.encode() for text in texts]
+        starts = np.cumsum([0, *map(len, utf8)])
+        alone = {start + place for start, text in zip(starts[:-1], utf8, strict=True) for place in cuts.places(text)}
+        assert cuts.places(b"".join(utf8), starts).tolist() == sorted(alone | {0})
 
     law()
 

@@ -1,7 +1,7 @@
 """Encoding in blocks: held to the definition, however the text is cut and whoever encodes which part."""
 
 import sys
-import time
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -32,6 +32,33 @@ def test_blocks_give_the_ids_of_the_definition(workers, trained, corpus_text, an
         assert ids.dtype == trained.dtype
 
     law()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_batch_gives_the_ids_of_each_text(workers, trained, corpus_text, any_text, blocks_always):
+    @given(st.lists(st.one_of(corpus_text, any_text)))
+    def law(texts):
+        batch = trained.encode_batch(texts, workers=workers)
+        assert [ids.tolist() for ids in batch] == [list(trained._encoder.plain(text)) for text in texts]
+        assert all(ids.dtype == trained.dtype for ids in batch)
+
+    law()
+
+
+def test_a_batch_names_the_lone_surrogate_of_the_first_text_that_has_one(trained):
+    for long in (1, 10_000):
+        with pytest.raises(BPEError, match=r"U\+D800.*position 3"):
+            trained.encode_batch(["the" * long, "the\ud800", "\ud801"])
+
+
+def test_a_large_vocabulary_is_encoded_as_a_small_one():
+    words = [f"{first}{second}{third}" for first in "abcdefg" for second in "hijklmn" for third in "opqrstu"]
+    text = " ".join(words) + " and the then "
+    small = Tokenizer.train([text * 2], vocab_size=600, special_tokens=["<|end|>"])
+    names = [f"<|{number}|>" for number in range(1 << 16)]
+    large = Tokenizer.train([text * 2], vocab_size=600 + len(names) - 1, special_tokens=names)
+    assert (small.dtype, large.dtype) == (np.uint16, np.uint32)
+    assert large.encode_to_array(text).tolist() == small.encode_to_array(text).tolist()
 
 
 def test_a_full_encoder_forgets_and_goes_on(monkeypatch, trained, corpus_text, blocks_always):
@@ -79,32 +106,31 @@ def test_a_call_that_is_broken_off_leaves_nothing_half_learned_behind(moment, mo
 
 
 def test_what_another_thread_learns_meanwhile_changes_nothing():
-    text = [b"the keeper", b" and", b" his lamp"]
-    whole = b"".join(text).decode()
+    text = [[b"the keeper"], [b" and"], [b" his lamp"]]
+    whole = b"".join(chain.from_iterable(text)).decode()
     tok = Tokenizer.train([whole * 2], vocab_size=262)
     encoder = tok._encoder._blocks
 
     def blocks():
         for block in text:
             yield block
-            encoder.encode([block, b" and"])  # as another thread may: it learns what was waiting
+            encoder.encode([block, [b" and"]])  # as another thread may: it learns what was waiting
 
     assert np.concatenate(encoder.encode(blocks())).tolist() == list(tok._encoder.plain(whole))
 
 
 def test_a_lost_helper_costs_nothing_but_time(blocks_always, monkeypatch):
-    text = "the keeper and his lamp " * 20
+    text = "the keeper and his lamp " * 100
     tok = Tokenizer.train([text], vocab_size=262)
     expected = list(tok._encoder.plain(text))
-    assert tok.encode_to_array(text, workers=2).tolist() == expected
     helpers = tok._encoder._helpers
-    assert len(helpers._idle) == 1
-    helpers._idle[0]._process.kill()
     assert tok.encode_to_array(text, workers=2).tolist() == expected
-    monkeypatch.setattr(sys, "executable", "no such program")
-    helpers._idle.clear()
+    [helper] = helpers._idle
+    helper._process.kill()
     assert tok.encode_to_array(text, workers=2).tolist() == expected
     assert not helpers._idle
+    monkeypatch.setattr(sys, "executable", "no such program")
+    assert tok.encode_to_array(text, workers=2).tolist() == expected
 
 
 def test_a_lone_surrogate_forgets_no_known_word(blocks_always):
@@ -120,29 +146,10 @@ def test_a_lone_surrogate_forgets_no_known_word(blocks_always):
 def test_few_characters_are_no_work_for_another_process(monkeypatch):
     tok = Tokenizer.train(["the then the then"], vocab_size=258)
     monkeypatch.setattr(bpe.encoder, "SHARED", 40_000)
+    monkeypatch.setattr(bpe.encoder, "BLOCK", 1_000)
     ids = tok.encode_to_array("the then, " * 10_000, workers=64)
     assert ids.tolist() == tok.encode_to_array("the then, " * 10_000).tolist()
-    assert len(tok._encoder._helpers._idle) <= 2  # 100,000 characters are three parts, of which one is the caller's
-
-
-def test_a_text_that_is_broken_off_is_broken_off_in_all_processes(blocks_always, monkeypatch):
-    text = "the keeper and his lamp " * 1000
-    tok = Tokenizer.train([text], vocab_size=262)
-    asked = []
-
-    def ask(blocks):
-        asked.append(blocks)
-        time.sleep(0.01)
-        return []
-
-    def interrupted(blocks):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tok._encoder._helpers, "ask", ask)
-    monkeypatch.setattr(tok._encoder._blocks, "encode", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        tok.encode_to_array(text, workers=2)
-    assert len(asked) < 10 < len(text) / 9 / bpe.cuts.TOGETHER / 2
+    assert len(tok._encoder._helpers._idle) == 1  # two processes have 40,000 characters each, and three have not
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -95,7 +95,7 @@ def tok(request: pytest.FixtureRequest) -> Tokenizer:
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once as texts of that length are encoded and counted, once all in blocks of a few letters, as long ones are."""
     if request.param:
-        for module in (bpe.encoder, bpe.tokenizer, bpe.words):
+        for module in (bpe.encoder, bpe.tokenizer):
             monkeypatch.setattr(module, "LONG", 1)
         for module in (bpe.encoder, bpe.words):
             monkeypatch.setattr(module, "BLOCK", 11)

@@ -1,66 +1,121 @@
-"""Other processes that work as a function does."""
+"""Other processes that share the work: whatever becomes of them, every item is answered, in order."""
 
 import operator
 import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bpe.helpers import HelperLostError, Helpers
+from bpe.helpers import AHEAD, ROOM, Helpers
 
 PID = "lambda seconds: __import__('time').sleep(seconds) or __import__('os').getpid()"
+REST = slice(1, None)
 
 
-def test_an_answer_is_what_the_function_says():
-    helpers = Helpers(operator.itemgetter, slice(1, None))
-    assert helpers.ask("abc") == "bc"
-    assert helpers.ask([1, 2]) == [2]
+def pids(helpers, number=1, items=20):
+    """The processes that do the work, with so many helpers."""
+    return helpers.share([0.01] * items, number, eval(PID), float)
 
 
-def test_questions_and_answers_may_be_larger_than_a_pipe():
-    many = os.urandom(5_000_000)
-    assert Helpers(operator.itemgetter, slice(1, None)).ask(many) == many[1:]
+def others(helpers, number=1):
+    return {*pids(helpers, number)} - {os.getpid()}
 
 
-def test_a_helper_is_another_process_and_stays_for_the_next_question():
+@pytest.fixture(scope="module")
+def rests():
+    """Helpers that say what follows the first item of a sequence."""
+    return Helpers(operator.itemgetter, REST)
+
+
+@settings(deadline=None, max_examples=30)
+@given(items=st.lists(st.binary(max_size=10), max_size=40), number=st.integers(-1, 3))
+def test_every_item_has_its_answer_whoever_gives_it(rests, items, number):
+    assert rests.share(items, number, operator.itemgetter(REST), bytes) == [item[1:] for item in items]
+
+
+@pytest.mark.parametrize("size", [ROOM - 100, ROOM + 100])
+def test_questions_and_answers_may_be_as_long_as_they_like(rests, size):
+    items = [bytes([number]) * size for number in range(6)]
+    assert rests.share(items, 1, operator.itemgetter(REST), bytes) == [item[1:] for item in items]
+    longer = Helpers(eval, f"lambda size: bytes(size + {size})")
+    assert [*map(len, longer.share([1, 2, 3, 4, 5], 2, lambda size: bytes(0), int))][-1] == size + 5
+
+
+def test_the_work_is_done_here_and_by_as_many_others_as_asked_for_which_stay():
     helpers = Helpers(eval, PID)
-    assert os.getpid() != helpers.ask(0) == helpers.ask(0)
+    assert {*pids(helpers, 0)} == {os.getpid()}
+    first = pids(helpers, 1, 100)  # a second: it takes a part of one until a helper is there
+    assert first[0] == os.getpid() != first[-1]
+    assert len({*first}) == 2
+    assert others(helpers) == {first[-1]}
+    assert len(others(helpers, 2)) == 2
 
 
-def test_helpers_that_are_asked_at_the_same_time_are_several():
+def test_a_lost_helper_leaves_nothing_undone():
+    helpers = Helpers(eval, "lambda item: __import__('os').kill(__import__('os').getpid(), 9)")
+    assert helpers.share([*range(20)], 2, str, int) == [*map(str, range(20))]
+    assert not helpers._idle
+
+
+def test_a_helper_that_was_killed_while_it_was_idle_leaves_nothing_undone_and_is_replaced():
     helpers = Helpers(eval, PID)
-    with ThreadPoolExecutor(2) as threads:
-        first, second = threads.map(helpers.ask, [0.5, 0.5])
-    assert first != second
+    [pid] = others(helpers)
+    os.kill(pid, signal.SIGTERM)
+    helpers._idle[0]._process.wait()
+    assert len(pids(helpers)) == 20
+    assert others(helpers) not in (set(), {pid})
 
 
-def test_a_lost_helper_is_an_error_and_the_next_question_goes_to_another():
-    helpers = Helpers(eval, PID)
-    os.kill(helpers.ask(0), signal.SIGTERM)
-    with pytest.raises(HelperLostError):
-        helpers.ask(0)
-    assert helpers.ask(0)
-
-
-def test_a_function_that_raises_is_a_lost_helper():
+def test_what_the_function_raises_elsewhere_comes_of_the_work_here():
     helpers = Helpers(eval, "lambda number: 1 // number")
-    assert helpers.ask(1) == 1
-    with pytest.raises(HelperLostError):
-        helpers.ask(0)
+    with pytest.raises(ZeroDivisionError):
+        helpers.share([1, 1, 1, 0], 1, lambda number: 1 // number, int)
 
 
-def test_without_a_python_to_start_a_helper_is_lost(monkeypatch):
+def test_without_a_python_to_start_all_is_done_here(monkeypatch):
     monkeypatch.setattr(sys, "executable", "no such program")
-    with pytest.raises(HelperLostError):
-        Helpers(eval, PID).ask(0)
+    assert {*pids(Helpers(eval, PID))} == {os.getpid()}
+
+
+@pytest.mark.parametrize("where", ["here", "question"])
+def test_work_that_is_broken_off_is_broken_off_in_all_processes(where, rests):
+    taken = []
+
+    def broken(item):
+        taken.append(item)
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        return item
+
+    with pytest.raises(KeyboardInterrupt):
+        rests.share(["abc"] * 1000, 2, *((broken, str) if where == "here" else (str, broken)))
+    assert len(taken) == 3
+    assert rests.share(["xy", "ab", "cd", "ef"], 2, operator.itemgetter(REST), str) == ["y", "b", "d", "f"]
+
+
+def test_a_helper_has_a_question_more_than_it_works_on_and_no_further():
+    waiting = 0
+
+    def question(item):
+        nonlocal waiting
+        waiting += 1
+        return 0.5
+
+    def here(item):
+        assert waiting == AHEAD
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Helpers(eval, PID).share([*range(20)], 1, here, question)
 
 
 def test_a_helper_ends_when_who_started_it_is_dropped():
     helpers = Helpers(eval, PID)
-    pid = helpers.ask(0)
+    [pid] = others(helpers)
     os.kill(pid, 0)
     del helpers
     with pytest.raises(ProcessLookupError):
@@ -70,8 +125,10 @@ def test_a_helper_ends_when_who_started_it_is_dropped():
 def test_a_fork_has_helpers_of_its_own_and_ends_without_those_of_others():
     forked = (
         "import os\nfrom bpe.helpers import Helpers\n"
-        f"helpers = Helpers(eval, {PID!r})\nfirst = helpers.ask(0)\nchild = os.fork()\n"
-        "if not child:\n    raise SystemExit(helpers.ask(0) == first)\n"
-        "assert os.waitpid(child, 0)[1] == 0\nassert helpers.ask(0) == first\n"
+        f"helpers, pid = Helpers(eval, {PID!r}), os.getpid()\n"
+        "def last():\n    return helpers.share([0.01] * 100, 1, lambda _: os.getpid(), float)[-1]\n"
+        "first = last()\nassert first != pid\nchild = os.fork()\n"
+        "if not child:\n    raise SystemExit(last() == first)\n"
+        "assert os.waitpid(child, 0)[1] == 0\nassert last() == first\n"
     )
     subprocess.run([sys.executable, "-c", forked], check=True, timeout=20)

@@ -31,7 +31,6 @@ def test_no_order_of_the_texts_no_size_of_blocks_and_no_number_of_workers_change
         expected = Tokenizer.train(texts, workers=1, **settings)  # piece by piece: the definition
         reordered = data.draw(st.permutations(texts))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bpe.words, "LONG", 1)
             patch.setattr(bpe.words, "CAPACITY", capacity)
             patch.setattr(bpe.words, "BLOCK", block)
             patch.setattr(bpe.words, "BLOCK_OF_THREADS", block)
@@ -52,6 +51,7 @@ def test_no_size_of_blocks_no_number_of_workers_and_nothing_encoded_before_chang
             patch.setattr(bpe.encoder, "SHARED", 1)
             patch.setattr(bpe.encoder, "BLOCK", block)
             assert [trained.encode_to_array(text, workers=workers).tolist() for text in texts] == expected
+            assert [ids.tolist() for ids in trained.encode_batch(texts, workers=workers)] == expected
 
     law()
 

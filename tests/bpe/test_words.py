@@ -26,7 +26,6 @@ def test_a_word_is_counted_each_time_it_occurs(corpus_text):
 @pytest.fixture
 def blocks_always(monkeypatch):
     """Blocks of a few bytes, for texts of any length."""
-    monkeypatch.setattr(bpe.words, "LONG", 1)
     monkeypatch.setattr(bpe.words, "BLOCK", 9)
     monkeypatch.setattr(bpe.words, "BLOCK_OF_THREADS", 27)
 

@@ -114,7 +114,7 @@ def test_a_context_without_room_for_a_story_is_refused():
 
 def test_a_document_stands_between_two_ends(tok):
     end = tok.special_tokens[END]
-    tokens = document_tokens(tok, "the man")
+    tokens = document_tokens(tok, tok.encode_to_array("the man"))
     assert tokens.tolist() == [end, *tok.encode("the man"), end]
     assert tokens.dtype == tok.dtype
 
@@ -122,22 +122,22 @@ def test_a_document_stands_between_two_ends(tok):
 def test_a_pair_is_end_prompt_story_end(tok):
     end, prompt, story = (tok.special_tokens[token] for token in (END, PROMPT, STORY))
     header = [end, prompt, *tok.encode("a ship"), story]
-    assert prompt_tokens(tok, "a ship") == header
-    assert pair_tokens(tok, header, "the man").tolist() == [*header, *tok.encode("the man"), end]
+    assert prompt_tokens(tok, tok.encode("a ship")) == header
+    assert pair_tokens(tok, header, tok.encode_to_array("the man")).tolist() == [*header, *tok.encode("the man"), end]
 
 
 def test_special_tokens_in_a_text_are_plain_text(tok):
     inside = f"the {END}{STORY} man"
-    assert set(document_tokens(tok, inside)[1:-1]).isdisjoint(tok.special_tokens.values())
-    assert tok.decode(prompt_tokens(tok, inside)[2:-1]) == inside
+    assert set(document_tokens(tok, tok.encode_to_array(inside))[1:-1]).isdisjoint(tok.special_tokens.values())
+    assert tok.decode(prompt_tokens(tok, tok.encode(inside))[2:-1]) == inside
 
 
 @given(prompt=st.text(alphabet="the sipman", max_size=60), context=contexts)
 def test_a_long_prompt_is_cut_at_its_end_the_same_way_in_training_and_generation(tok, prompt, context):
-    header = len(prompt_tokens(tok, prompt))
-    tokens = pair_tokens(tok, prompt_tokens(tok, prompt), "the man")
+    header = len(prompt_tokens(tok, tok.encode(prompt)))
+    tokens = pair_tokens(tok, prompt_tokens(tok, tok.encode(prompt)), tok.encode_to_array("the man"))
     fitted, fitted_header = fit_header(tokens, header, context)
-    cut = prompt_tokens(tok, prompt, max_tokens=max_header(context))
+    cut = prompt_tokens(tok, tok.encode(prompt), max_tokens=max_header(context))
     assert fitted[:fitted_header].tolist() == cut
     assert len(cut) <= context // 2
     assert cut[-1] == tok.special_tokens[STORY]
@@ -148,4 +148,4 @@ def test_a_long_prompt_is_cut_at_its_end_the_same_way_in_training_and_generation
 def test_a_tokenizer_without_our_special_tokens_is_refused():
     foreign = Tokenizer.train(["the ship"], vocab_size=256)
     with pytest.raises(DataError, match=rf"{foreign.fingerprint} has no <\|endoftext\|>.*--stage tokenizer"):
-        document_tokens(foreign, "the ship")
+        document_tokens(foreign, foreign.encode_to_array("the ship"))

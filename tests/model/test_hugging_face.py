@@ -35,7 +35,7 @@ def test_transformers_generates_what_the_logits_say(saved, tok):
     from transformers import AutoModelForCausalLM
 
     model, theirs = load_folder(saved).model, AutoModelForCausalLM.from_pretrained(saved)
-    start = torch.tensor([prompt_tokens(tok, "The cat")]).long()
+    start = torch.tensor([prompt_tokens(tok, tok.encode("The cat"))]).long()
     ids, cache = start, model.new_cache(1)
     with torch.no_grad():
         logits = model(ids, cache=cache)
@@ -67,7 +67,7 @@ def test_the_chat_template_lays_a_pair_out_as_training_does(saved, tok):
     theirs, prompt, story = AutoTokenizer.from_pretrained(saved), "A cat,\n a hat", " The mat.\n\nIt sat. "
     asked = [{"role": "user", "content": prompt}]
     told = [*asked, {"role": "assistant", "content": story}]
-    start = [int(id) for id in prompt_tokens(tok, prompt)]
+    start = [int(id) for id in prompt_tokens(tok, tok.encode(prompt))]
     assert theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == start
     pair = [*start, *tok.encode(story), tok.special_tokens[END]]
     assert theirs.apply_chat_template(told, return_dict=False) == pair
