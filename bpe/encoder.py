@@ -7,18 +7,22 @@ for long text in blocks (bpe/block_encoder.py), where the split pattern allows i
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bpe.block_encoder import BlockEncoder, Ids
 from bpe.cuts import BLOCK, LONG, TOGETHER, cuts_of
 from bpe.freed_memory import keep_freed_memory
-from bpe.helpers import Helpers
 from bpe.new_stretches import IdsOfPieces, NewStretches
 from bpe.split import Splitter
 from bpe.text_blocks import Block, TextBlock, text_blocks
 from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
+
+if TYPE_CHECKING:
+    from bpe.helpers import Helpers
 
 SHARED = 1 << 22  # characters, at least, for a process: less is done before another has begun
 
@@ -30,10 +34,16 @@ class Encoder:
         self.dtype: np.dtype[np.uint16 | np.uint32] = np.dtype(np.uint16 if vocabulary.size <= 1 << 16 else np.uint32)
         self._splitter = Splitter(vocabulary.pattern)
         self._ids = IdsOfPieces({pair: id for id, pair in enumerate(vocabulary.merges, FIRST_MERGE_ID)})
-        self._helpers = Helpers(_block_encoder, vocabulary)
+        self._vocabulary = vocabulary
         self._cuts = cuts_of(vocabulary.pattern)
         new_stretches = NewStretches(self._splitter, self._ids)
         self._blocks = BlockEncoder(self._cuts, new_stretches.ids, self.dtype) if self._cuts else None
+
+    @cached_property
+    def _helpers(self) -> "Helpers[Vocabulary, list[Block], list[Ids]]":
+        from bpe.helpers import Helpers  # not sooner: it takes a twentieth of the time of `import bpe`
+
+        return Helpers(_block_encoder, self._vocabulary)
 
     def plain(self, text: str) -> Iterator[int]:
         """The ids, by the definition."""
@@ -60,11 +70,14 @@ class Encoder:
         assert self._blocks
         encoder = self._blocks
         keep_freed_memory()
-        processes = min(workers, len(blocks) * BLOCK // SHARED)
         few = [blocks[start : start + TOGETHER] for start in range(0, len(blocks), TOGETHER)]
-        ids = self._helpers.share(
-            few, processes - 1, lambda some: encoder.encode(_utf8(some)), lambda some: [*_utf8(some)]
-        )
+        processes = min(workers, len(blocks) * BLOCK // SHARED)
+        if processes > 1:
+            ids = self._helpers.share(
+                few, processes - 1, lambda some: encoder.encode(_utf8(some)), lambda some: [*_utf8(some)]
+            )
+        else:
+            ids = [encoder.encode(_utf8(some)) for some in few]
         return [*chain.from_iterable(ids)]
 
 
