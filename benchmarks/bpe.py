@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.bpe_tasks import Measured, Task
+from benchmarks.bpe_tasks import DOCUMENT, Measured, Task
 from bpe import Tokenizer
 from bpe.command import CommandParser, run_command, show
 from bpe.errors import UserError
@@ -31,6 +31,8 @@ from data.layout import SPECIAL_TOKENS
 
 MB = 1_000_000
 VOCAB_SIZE = 16_384
+STORY = 2_000  # characters
+STORIES = f"encode texts of {STORY:,} characters"
 ONE_THREAD = "1 thread"  # as a peer: our own library
 START = "import time; start = time.perf_counter(); from bpe import Tokenizer; Tokenizer.load({!r}); "
 START += "print(time.perf_counter() - start)"
@@ -57,10 +59,10 @@ class Comparison:
             f"{self.num_bytes / seconds / MB:>9.1f}" if self.num_bytes else " " * 9
             for seconds in (self.ours, self.theirs)
         )
-        return f"{self.what:42}{self.peer:12}{self.ours:>10.4g}{self.theirs:>10.4g}{rates}{self.ratio:>8.2f}\n"
+        return f"{self.what:58}{self.peer:12}{self.ours:>10.4g}{self.theirs:>10.4g}{rates}{self.ratio:>8.2f}\n"
 
 
-HEADER = f"{'':42}{'peer':12}{'ours s':>10}{'theirs s':>10}{'MB/s':>9}{'theirs':>9}{'ratio':>8}\n"
+HEADER = f"{'':58}{'peer':12}{'ours s':>10}{'theirs s':>10}{'MB/s':>9}{'theirs':>9}{'ratio':>8}\n"
 
 
 def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparison]:
@@ -77,10 +79,16 @@ def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparis
     del beginning
 
     def rounds(
-        what: str, num_bytes: int, threads: int, peers: Sequence[str], vocab_size: int = 0, most: int = 99
+        what: str,
+        num_bytes: int,
+        threads: int,
+        peers: Sequence[str],
+        vocab_size: int = 0,
+        most: int = 99,
+        document: int = DOCUMENT,
     ) -> Iterator[Comparison]:
         base = {"task": what.split()[0], "text": str(text), "num_bytes": num_bytes, "threads": threads}
-        base |= {"vocab_size": vocab_size, "tokenizer": str(tokenizer)}
+        base |= {"vocab_size": vocab_size, "tokenizer": str(tokenizer), "document": document}
         at_hand = [peer for peer in peers if peer == ONE_THREAD or find_spec(peer)]
         name = f"{what}, {num_bytes / MB:.3g} MB, {threads} thread{'s' * (threads > 1)}"
         if num_bytes <= total:
@@ -100,6 +108,8 @@ def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparis
     yield from rounds("encode", main, 1, ["tokenizers"], most=1)  # half a minute a run
     for megabytes in (1, 2, 5, 10, 20):
         yield from rounds("encode", megabytes * MB, 1, ["tiktoken", "tokenizers"] if megabytes == 1 else ["tiktoken"])
+    for threads in (1, 2):
+        yield from rounds(STORIES, 10 * MB, threads, ["tiktoken", "tokenizers"], document=STORY)
     yield from rounds("decode", main, 1, ["tiktoken"])
     yield from rounds("short prompt of 20 words", min(MB, total), 1, ["tiktoken"])
     started = statistics.median(_seconds_to_start(tokenizer) for _ in range(5))

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from bpe import Tokenizer
 from bpe.split import PATTERNS
 
-DOCUMENT = 25_000_000  # characters that are encoded in one call
+DOCUMENT = 25_000_000  # characters that are encoded as one text
 BOOK = 500_000  # characters that are given to a trainer as one text
 PATTERN = PATTERNS["gpt4"]
 
@@ -45,6 +45,7 @@ class Task:
     threads: int
     vocab_size: int = 0  # to train
     tokenizer: str = ""  # to encode with
+    document: int = DOCUMENT  # characters of each text to encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def train_bpeasy(task: Task, texts: Documents) -> Iterable[bytes]:
 
 def encoder_ours(task: Task) -> Callable[[Documents], list[Ids]]:
     tok = Tokenizer.load(task.tokenizer)
-    return lambda texts: [tok.encode_to_array(text, workers=task.threads) for text in texts]
+    return partial(tok.encode_batch, workers=task.threads)
 
 
 def encoder_tiktoken(task: Task) -> Callable[[Documents], list[Ids]]:
@@ -163,7 +164,7 @@ def measure_training(task: Task) -> Measured:
 
 def measure_encoding(task: Task) -> Measured:
     """Text to ids, twice: the second time what can be known is known."""
-    texts = documents(task)
+    texts = documents(task, task.document)
     encode = ENCODER[task.who](task)
     digest = hashlib.sha256()
     seconds = []

@@ -87,7 +87,7 @@ class Helpers(Generic[Given, Question, Answer]):
             self._pid, self._idle = os.getpid(), []
         taken = list[_Helper]()
         with contextlib.suppress(HelperLostError):
-            while len(taken) < number:
+            while len(taken) < number and not hasattr(sys, "frozen"):  # else sys.executable is no Python
                 taken.append(self._idle.pop() if self._idle else _Helper(self._make, self._given))
         return taken
 

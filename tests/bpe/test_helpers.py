@@ -76,8 +76,9 @@ def test_what_the_function_raises_elsewhere_comes_of_the_work_here():
         helpers.share([1, 1, 1, 0], 1, lambda number: 1 // number, int)
 
 
-def test_without_a_python_to_start_all_is_done_here(monkeypatch):
-    monkeypatch.setattr(sys, "executable", "no such program")
+@pytest.mark.parametrize(("name", "value"), [("executable", "no such program"), ("frozen", True)])
+def test_without_a_python_to_start_all_is_done_here(name, value, monkeypatch):
+    monkeypatch.setattr(sys, name, value, raising=False)
     assert {*pids(Helpers(eval, PID))} == {os.getpid()}
 
 
