@@ -113,7 +113,7 @@ def train_bpeasy(task: Task, texts: Documents) -> Iterable[bytes]:
 
 def encoder_ours(task: Task) -> Callable[[Documents], list[Ids]]:
     tok = Tokenizer.load(task.tokenizer)
-    return partial(tok.encode_batch, workers=task.threads)
+    return lambda texts: [*tok.encode_batch(texts, workers=task.threads)]
 
 
 def encoder_tiktoken(task: Task) -> Callable[[Documents], list[Ids]]:

@@ -49,7 +49,7 @@ class BlockEncoder:
         try:
             for numbers in map(partial(self._numbers, stretches), blocks):
                 waiting.append(numbers)
-                del numbers
+                del numbers  # nor is the block held: what is free again, and still in the cache, the next one takes
                 if len(ids) == len(stretches.known):
                     encoded += chain.from_iterable(starmap(ids.of_texts, waiting))
                     waiting.clear()

@@ -41,7 +41,7 @@ CERTAIN: dict[str, dict[Class, list[Class]]] = {
 }
 CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blank", "line end"]}
 
-LONG = 1 << 11  # characters; for a shorter text, blocks do not pay
+LONG = 1 << 11  # characters; for fewer, blocks do not pay
 BLOCK = 1 << 19  # characters: enough that calling NumPy costs little, and few enough for the caches of a core
 TOGETHER = 4  # blocks of that size, in which what is new is learned together
 NOWHERE: Places = np.zeros(0, np.int64)

@@ -3,7 +3,8 @@
 In: a vocabulary, and text.  Out: the ids.
 
 `Encoder.plain` is the definition, word for word: split, then merge each piece. `Encoder.encode` gives the same ids, and
-for long text in blocks (bpe/block_encoder.py), where the split pattern allows it; other processes may take a part.
+where there is more text, in blocks (bpe/block_encoder.py), if the split pattern allows it; other processes may take a
+part.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,22 +57,22 @@ class Encoder:
 
     def encode_each(self, texts: Sequence[str], workers: int = 1) -> list[Ids]:
         """The ids of each text; short ones go through together. workers and what is raised: as for `encode`."""
-        if self._cuts is None or sum(map(len, texts)) < LONG:
+        characters = sum(map(len, texts))
+        if self._cuts is None or characters < LONG:
             return [np.fromiter(self.plain(text), self.dtype) for text in texts]
         blocks, arrays = list[TextBlock](), list[int]()  # and how many arrays of ids each text will have
         for some in text_blocks(texts, self._cuts, BLOCK):
             blocks += some
             arrays += [1] * len(some[0].texts) if len(some) == 1 else [len(some)]
-        ids = iter(self._encode(blocks, workers))
+        ids = iter(self._encode(blocks, min(workers, characters // SHARED)))
         return [np.concatenate([*islice(ids, number)]) for number in arrays]
 
-    def _encode(self, blocks: Sequence[TextBlock], workers: int) -> list[Ids]:
+    def _encode(self, blocks: Sequence[TextBlock], processes: int) -> list[Ids]:
         """The ids of all texts of all blocks."""
         assert self._blocks
         encoder = self._blocks
         keep_freed_memory()
         few = [blocks[start : start + TOGETHER] for start in range(0, len(blocks), TOGETHER)]
-        processes = min(workers, len(blocks) * BLOCK // SHARED)
         if processes > 1:
             ids = self._helpers.share(
                 few, processes - 1, lambda some: encoder.encode(_utf8(some)), lambda some: [*_utf8(some)]

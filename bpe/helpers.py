@@ -29,7 +29,7 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 AHEAD = 2  # questions that a helper has at a time: one to work on, and the next
-ROOM = 1 << 23  # bytes of each of them, or of its answer
+ROOM = 1 << 23  # bytes of each of them, or of its answer: several times what is asked in English
 _SIZE = 8  # bytes that say how many follow
 _START = f"""
 import pickle, sys
@@ -58,7 +58,7 @@ class Helpers(Generic[Given, Question, Answer]):
 
         question: what a helper is asked about an item. What a lost helper leaves undone is done by the others.
         """
-        answers = dict[int, Answer]()
+        answers, too_long = dict[int, Answer](), False
         left = deque(range(len(items)))
         asked = {helper: deque[int]() for helper in self._taken(number)}
         while left or any(asked.values()):
@@ -67,11 +67,11 @@ class Helpers(Generic[Given, Question, Answer]):
                     while places and helper.has_answered(wait=not left):
                         answers[places[0]] = cast(Answer, helper.answer())
                         places.popleft()
-                    while left and len(places) < AHEAD:
+                    while left and len(places) < AHEAD and not too_long:
                         places.append(left.pop())
                         if not helper.ask(question(items[places[-1]])):
-                            left.appendleft(places.pop())  # the next to be done here
-                            break
+                            left.append(places.pop())
+                            too_long = True  # and so may be the others: they are not made ready in vain
                 except HelperLostError:
                     left.extend(reversed(places))
                     del asked[helper]
@@ -88,7 +88,10 @@ class Helpers(Generic[Given, Question, Answer]):
         taken = list[_Helper]()
         with contextlib.suppress(HelperLostError):
             while len(taken) < number and not hasattr(sys, "frozen"):  # else sys.executable is no Python
-                taken.append(self._idle.pop() if self._idle else _Helper(self._make, self._given))
+                try:
+                    taken.append(self._idle.pop())
+                except IndexError:  # another thread may have taken the last one just now
+                    taken.append(_Helper(self._make, self._given))
         return taken
 
 
@@ -98,7 +101,8 @@ class _Helper:
     def __init__(self, *made_of: object) -> None:
         try:
             with tempfile.TemporaryFile() as file:
-                file.write(bytes(AHEAD * ROOM))  # so that its place on the disk is certain
+                made = pickle.dumps(made_of)
+                file.write(bytes(AHEAD * ROOM) + made)  # zeros, so that their place on the disk is certain
                 file.flush()
                 memory = mmap.mmap(file.fileno(), AHEAD * ROOM)
                 self._process = process = subprocess.Popen(
@@ -115,7 +119,7 @@ class _Helper:
                 self._channel = _Channel(process.stdout, process.stdin, memory)
                 self._come = select.poll()
                 self._come.register(process.stdout, select.POLLIN)
-                for first in sys.path, (file.fileno(), *made_of):
+                for first in sys.path, (file.fileno(), len(made)):  # short: the pipe takes it before it is read
                     _write_piped(pickle.dumps(first), process.stdin)
         except Exception as error:  # whatever it was: the work can be done without
             raise HelperLostError from error
@@ -217,8 +221,9 @@ def serve() -> None:
     """What a helper does."""
     keep_freed_memory()
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
-    memory, make, given = pickle.loads(_read_bytes(_read_size(questions), questions))
+    memory, size = pickle.loads(_read_bytes(_read_size(questions), questions))
     channel = _Channel(questions, answers, mmap.mmap(memory, AHEAD * ROOM))
+    make, given = pickle.loads(os.pread(memory, size, AHEAD * ROOM))
     work = make(given)
     with contextlib.suppress(EOFError):
         while True:

@@ -27,6 +27,7 @@ Words = npt.NDArray[np.uint64]
 
 CAPACITY = 1 << 22  # bytes of known stretches, some 70 MB with what is kept for them: users start anew beyond that
 
+DENSE = 16  # bytes a stretch; books have five
 LONGEST = 2 * WORD  # bytes of a stretch that the table is asked for
 _FILLER = b"\xff"  # no byte of UTF-8
 _FILLERS = np.frombuffer(b"".join(bytes(n) + _FILLER * (WORD - n) for n in range(WORD + 1)), np.uint64)
@@ -53,7 +54,8 @@ class Stretches:
         """The number of each stretch of `block`, cut at `places`, which begin with 0 and end with the end."""
         starts, lengths = places[:-1], np.diff(places)
         words = words_from_each_item(np.frombuffer(block + bytes(LONGEST), np.uint8))
-        keys = words.take(starts, mode=UNCHECKED)  # copies all first: to read so many out of line takes more time
+        dense = len(words) < DENSE * len(starts)  # to copy them all, as `take` does, is then faster
+        keys = words.take(starts, mode=UNCHECKED) if dense else words[starts]
         keys |= _FILLERS.take(lengths, mode="clip")
         longer = places_of_some(lengths > WORD)
         firsts, lengths = keys.take(longer), lengths.take(longer)

@@ -105,11 +105,12 @@ class Tokenizer:
             ]
             return np.concatenate(parts)
 
-    def encode_batch(self, texts: Sequence[str], *, workers: int | None = 1) -> list[Ids]:
+    def encode_batch(self, texts: Iterable[str], *, workers: int | None = 1) -> list[Ids]:
         """What `encode_to_array` gives for each text, special tokens as plain text; many short ones go fast together.
 
         Raises BPEError naming the position of a lone surrogate in the first text that has one.
         """
+        texts = list(texts)
         try:
             return self._encoder.encode_each(texts, workers or os.cpu_count() or 1)
         except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """Counting the words of a corpus.
 
-In: texts, one at a time, and how to split them.  Out: every distinct word as bytes, with how often it occurs.
+In: texts, a few at a time, and how to split them.  Out: every distinct word as bytes, with how often it occurs.
 
 By definition every text is split into its words, which are counted. Where the split pattern allows it, the stretches
 between certain cuts are counted instead (bpe/stretches.py), and each distinct one is split at the end, once.

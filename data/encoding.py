@@ -5,7 +5,7 @@ megabytes at a time are in memory, of long ones one. The ids never depend on the
 """
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -14,7 +14,9 @@ from bpe.block_encoder import Ids
 from bpe.encoder import SHARED
 from bpe.text_blocks import together
 from data.documents import Document, Pair, Split
-from data.layout import AFTER_PLAIN_PROMPT, document_tokens, pair_tokens, plain_prompt_tokens, prompt_tokens
+from data.layout import document_tokens, pair_tokens, plain_prompt, plain_prompt_tokens, prompt_tokens
+
+MOST_PROCESSES = 4  # for whose sake more text is in memory at a time
 
 Example = tuple[Split, Document | Pair]
 
@@ -41,29 +43,37 @@ def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = N
     workers: processes that share the work; None: one for each core. Raises BPEError for a lone surrogate.
     """
     workers = workers or os.cpu_count() or 1
-    for group in together(filter(_length, examples), _length, workers * SHARED):
-        texts = [_texts(content) for _, content in group]
-        ids = iter(tok.encode_batch([*chain.from_iterable(texts)], workers=workers))
-        for example, its_texts in zip(group, texts, strict=True):
-            yield _encoded(tok, example, its_texts, [*islice(ids, len(its_texts))])
+    for group in together(filter(_has_text, examples), _length, min(workers, MOST_PROCESSES) * SHARED):
+        yield from _encoded_group(tok, group, workers)
+        del group  # before the next is read
+
+
+def _has_text(example: Example) -> bool:
+    return bool(_texts(example)[-1])
 
 
 def _length(example: Example) -> int:
-    """Characters of its text, or story."""
-    _, content = example
-    return len(content.story if isinstance(content, Pair) else content.text)
+    return sum(map(len, _texts(example)))
 
 
-def _texts(content: Document | Pair) -> list[str]:
+def _texts(example: Example) -> list[str]:
     """What of it is encoded: its text, or its prompt and its story."""
+    _, content = example
     if isinstance(content, Document):
         return [content.text]
-    return [content.prompt + AFTER_PLAIN_PROMPT * isinstance(content, PlainPair), content.story]
+    return [plain_prompt(content.prompt) if isinstance(content, PlainPair) else content.prompt, content.story]
 
 
-def _encoded(tok: Tokenizer, example: Example, texts: Sequence[str], ids: Sequence[Ids]) -> Encoded:
-    """An example whose `texts` have these ids, as data/layout.py lays it out."""
-    (split, content), num_bytes = example, len(texts[-1].encode())
+def _encoded_group(tok: Tokenizer, group: Sequence[Example], workers: int) -> Iterator[Encoded]:
+    """Examples that are in memory together, as ids."""
+    ids = iter(tok.encode_batch(chain.from_iterable(map(_texts, group)), workers=workers))
+    for example in group:
+        yield _encoded(tok, example, [*islice(ids, len(_texts(example)))])
+
+
+def _encoded(tok: Tokenizer, example: Example, ids: Sequence[Ids]) -> Encoded:
+    """An example whose texts have these ids, as data/layout.py lays it out."""
+    (split, content), num_bytes = example, len(_texts(example)[-1].encode())
     if isinstance(content, Document):
         return Encoded(split, document_tokens(tok, *ids), 0, num_bytes)
     prompt, story = ids

@@ -29,7 +29,6 @@ END = "<|endoftext|>"
 PROMPT = "<|prompt|>"
 STORY = "<|story|>"
 SPECIAL_TOKENS = (END, PROMPT, STORY)
-AFTER_PLAIN_PROMPT = "\n\n"
 
 MIN_CONTEXT = 8  # the least in which a header of END, PROMPT and STORY leaves half of the window to the story
 
@@ -62,11 +61,13 @@ def prompt_tokens(tok: Tokenizer, prompt: Sequence[int], max_tokens: int | None 
     return header if max_tokens is None or len(header) <= max_tokens else [*header[: max_tokens - 1], header[-1]]
 
 
-def plain_prompt_tokens(tok: Tokenizer, prompt: Sequence[int]) -> list[int]:
-    """What a model that has read nothing but plain documents is given before a story: END and a prompt's ids.
+def plain_prompt(prompt: str) -> str:
+    """The text of a prompt for a model that has read nothing but plain documents: a blank line follows it."""
+    return f"{prompt}\n\n"
 
-    They are those of the prompt and `AFTER_PLAIN_PROMPT`.
-    """
+
+def plain_prompt_tokens(tok: Tokenizer, prompt: Sequence[int]) -> list[int]:
+    """What such a model is given before a story: END, the ids of the plain prompt."""
     return [special_id(tok, END), *prompt]
 
 

@@ -135,7 +135,7 @@ def train(
     while (progress := of_first(run.progress(limit, config))) < 1.0 and not any_of(report.wants_stop()):
         if run.step % config.eval_every == 0 and run.evaluated < run.step:
             left = math.inf if run.plateau is not None else steps_left(run.step - first, progress - began, progress)
-            if left >= config.eval_every / 2:  # the end has an evaluation of its own
+            if left >= min(config.eval_every / 2, run.step / 10):  # the end has an evaluation of its own
                 judge(run, held_out, config, report)
         if run.step % config.save_every == 0:
             report.checkpoint(run)
@@ -153,8 +153,9 @@ def train(
 
 
 def steps_left(taken: int, done: float, progress: float) -> float:
-    """How many steps a training has before it that stands at `progress` and took so many for a part `done` of its way
-    (both of 1); infinite where that does not tell.
+    """Steps that are left at `progress`, at the pace of the `taken` ones that brought `done` of it.
+
+    Infinite before the first of them.
     """
     return round(taken * (1.0 - progress) / done) if taken and done > 0.0 else math.inf
 

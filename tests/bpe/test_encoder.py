@@ -1,6 +1,7 @@
 """Encoding in blocks: held to the definition, however the text is cut and whoever encodes which part."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_a_batch_names_the_lone_surrogate_of_the_first_text_that_has_one(trained
             trained.encode_batch(["the" * long, "the\ud800", "\ud801"])
 
 
-def test_a_large_vocabulary_is_encoded_as_a_small_one():
+def test_a_large_vocabulary_is_encoded_as_a_small_one(blocks_always):
     words = [f"{first}{second}{third}" for first in "abcdefg" for second in "hijklmn" for third in "opqrstu"]
     text = " ".join(words) + " and the then "
     small = Tokenizer.train([text * 2], vocab_size=600, special_tokens=["<|end|>"])
@@ -141,6 +142,23 @@ def test_a_lone_surrogate_forgets_no_known_word(blocks_always):
         tok.encode_to_array("the then, " * 2 + "\ud800")
     assert tok._encoder._blocks._memory is known
     assert tok.encode_to_array("then, the").tolist() == list(tok._encoder.plain("then, the"))
+
+
+def test_texts_that_fill_most_of_a_block_each_are_shared_too(monkeypatch):
+    tok = Tokenizer.train(["the then the then"], vocab_size=258)
+    monkeypatch.setattr(bpe.encoder, "SHARED", 4_000)
+    monkeypatch.setattr(bpe.encoder, "BLOCK", 1_000)
+    texts = ["the then, " * 80] * 10  # two to a block
+    assert [ids.tolist() for ids in tok.encode_batch(iter(texts), workers=2)] == [tok.encode(text) for text in texts]
+    assert len(tok._encoder._helpers._idle) == 1
+
+
+def test_threads_may_share_with_other_processes_at_the_same_time(blocks_always):
+    texts = [f"the keeper and his lamp {number} " * 60 for number in range(8)]
+    tok = Tokenizer.train(texts, vocab_size=262)
+    with ThreadPoolExecutor(4) as threads:
+        found = [*threads.map(lambda text: tok.encode_to_array(text, workers=2).tolist(), texts)]
+    assert found == [list(tok._encoder.plain(text)) for text in texts]
 
 
 def test_few_characters_are_no_work_for_another_process(monkeypatch):

@@ -45,6 +45,24 @@ def test_questions_and_answers_may_be_as_long_as_they_like(rests, size):
     assert [*map(len, longer.share([1, 2, 3, 4, 5], 2, lambda size: bytes(0), int))][-1] == size + 5
 
 
+def test_long_and_short_answers_by_turns_are_each_the_right_one():
+    sizes = [ROOM + 1, 5, 6, ROOM + 2, 7] * 2
+    helpers = Helpers(eval, "lambda size: bytes(size)")
+    for _ in range(2):
+        assert [*map(len, helpers.share(sizes, 1, bytes, int))] == sizes
+
+
+def test_of_questions_that_are_too_long_one_is_made_ready_in_vain(rests):
+    items, ready = [*range(20)], []
+
+    def question(item):
+        ready.append(item)
+        return bytes(ROOM + 1)
+
+    assert rests.share(items, 2, str, question) == [*map(str, items)]
+    assert ready == [19]
+
+
 def test_the_work_is_done_here_and_by_as_many_others_as_asked_for_which_stay():
     helpers = Helpers(eval, PID)
     assert {*pids(helpers, 0)} == {os.getpid()}

@@ -14,7 +14,7 @@ from bpe import Tokenizer
 from data.batches import HeldOut
 from data.documents import Document, Pair
 from data.encoding import PlainPair
-from data.layout import AFTER_PLAIN_PROMPT, pair_tokens, plain_prompt_tokens, prompt_tokens
+from data.layout import pair_tokens, plain_prompt, plain_prompt_tokens, prompt_tokens
 from data.tokens import write_token_files
 from data.writing_prompts import read_pairs
 from model import prompt_ranking
@@ -123,7 +123,7 @@ def test_stories_take_the_bits_that_a_slow_reference_finds_given_their_prompts(
     total = 0.0
     for prompt, story in PAIRS[::step]:
         header = (
-            plain_prompt_tokens(tok, tok.encode(prompt + AFTER_PLAIN_PROMPT))
+            plain_prompt_tokens(tok, tok.encode(plain_prompt(prompt)))
             if kind is PlainPair
             else prompt_tokens(tok, tok.encode(prompt))
         )
@@ -155,7 +155,7 @@ def slow_nats_of_beginning(model: LanguageModel, tok: Tokenizer, pair: Pair, pro
     text = " ".join(told[:LIMIT]).replace(" <newline> ", "\n").removesuffix(" <newline>")
     end = [tok.special_tokens["<|endoftext|>"]] * (len(told) <= LIMIT)
     header = (
-        plain_prompt_tokens(tok, tok.encode(prompt + AFTER_PLAIN_PROMPT))
+        plain_prompt_tokens(tok, tok.encode(plain_prompt(prompt)))
         if type(pair) is PlainPair
         else prompt_tokens(tok, tok.encode(prompt))
     )
@@ -252,7 +252,7 @@ def test_the_command_scores_held_out_stories_in_the_layout_the_model_knows(
     lay_out = prompt_tokens if stage == "finetune" else plain_prompt_tokens
     total, num_bytes = 0.0, 0
     for pair in read_pairs(pairs_folder / "valid.wp_source", pairs_folder / "valid.wp_target"):
-        header = lay_out(tok, tok.encode(pair.prompt + AFTER_PLAIN_PROMPT * (stage == "pretrain")))
+        header = lay_out(tok, tok.encode(plain_prompt(pair.prompt) if stage == "pretrain" else pair.prompt))
         tokens, fits = cut_to_half(
             pair_tokens(tok, header, tok.encode_to_array(pair.story)).tolist(), len(header), model.config.context
         )

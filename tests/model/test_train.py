@@ -245,18 +245,31 @@ def test_latest_and_averaged_weights_are_scored_and_the_better_ones_kept() -> No
 
 @pytest.mark.parametrize(
     ("steps", "evaluated"),
-    [(7, [0, 4, 7]), (8, [0, 4, 8]), (9, [0, 4, 9]), (10, [0, 4, 8, 10]), (17, [0, 4, 8, 12, 17])],
+    [
+        (19, [0, 19]),
+        (20, [0, 20]),
+        (21, [0, 21]),
+        (22, [0, 20, 22]),  # a tenth of the training is left
+        (40, [0, 20, 40]),
+        (43, [0, 20, 43]),
+        (44, [0, 20, 40, 44]),
+        (100, [0, 20, 40, 60, 80, 100]),
+        (109, [0, 20, 40, 60, 80, 109]),
+        (110, [0, 20, 40, 60, 80, 100, 110]),  # half of what lies between two evaluations is left
+    ],
 )
 def test_no_evaluation_comes_shortly_before_the_last(steps: int, evaluated: list[int]) -> None:
-    assert [step for step, _ in advance(new_run(), steps, Watcher()).evaluations] == evaluated
+    config = replace(CONFIG, eval_every=20)
+    assert [step for step, _ in advance(new_run(), steps, Watcher(), config).evaluations] == evaluated
 
 
-@pytest.mark.parametrize("stop", [7, 8])
+@pytest.mark.parametrize("stop", [19, 20])
 def test_a_resumed_training_is_evaluated_where_one_without_a_stop_is(tmp_path: Path, stop: int) -> None:
-    advance(new_run(), 9, Watcher(tmp_path / "resume.pt", stop_at=stop))
+    config = replace(CONFIG, eval_every=20)
+    advance(new_run(), 21, Watcher(tmp_path / "resume.pt", stop_at=stop), config)
     run = new_run()
     load_checkpoint(tmp_path / "resume.pt", run)
-    assert [step for step, _ in advance(run, 9, Watcher()).evaluations] == [9]
+    assert [step for step, _ in advance(run, 21, Watcher(), config).evaluations] == [21]
 
 
 def test_a_timed_training_leaves_out_an_evaluation_before_its_end_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +277,15 @@ def test_a_timed_training_leaves_out_an_evaluation_before_its_end_and_no_other(m
     monkeypatch.setattr(Run, "seconds", property(lambda run: 60 + run.step))  # a minute went into preparing
     watcher = Watcher()
     train(run, Batches(CONFIG), HeldOut(), CONFIG, Limit(seconds=77), watcher)  # type: ignore[arg-type]
-    assert [step for step, _ in watcher.evaluations] == [0, 4, 8, 12, 17]
+    assert [step for step, _ in watcher.evaluations] == [0, 4, 8, 12, 17]  # not 16
+
+
+def test_a_training_that_ends_by_itself_leaves_out_no_evaluation() -> None:
+    config = replace(CONFIG, learning_rate=1e-9, eval_every=2, patience=2)
+    watcher = Watcher(stop_at=500)
+    train(new_run(config), Batches(config), HeldOut(), config, Limit(), watcher)  # type: ignore[arg-type]
+    evaluated = [step for step, _ in watcher.evaluations]
+    assert evaluated[:-1] == [*range(0, evaluated[-1], 2)]
 
 
 def test_an_evaluation_changes_neither_latest_nor_averaged_weights() -> None:
