@@ -29,27 +29,24 @@ class TextBlock(NamedTuple):
 
 
 def text_blocks(texts: Iterable[str], cuts: Cuts, size: int) -> Iterator[list[TextBlock]]:
-    """Blocks of about `size` characters: by turns one of several texts, and all those of a long text.
+    """Blocks of `size` characters or less, or little more: by turns one of several texts, and all those of a long text.
 
     Texts are read as they are needed. Raises UnicodeEncodeError for some lone surrogates.
     """
     for group in together(texts, len, size):
-        is_long = len(group[0]) >= size
+        is_long = len(group[0]) > size
         yield [TextBlock(group, part) for part in cuts.blocks(group[0], size)] if is_long else [TextBlock(group)]
 
 
 def together(items: Iterable[Item], length: Callable[[Item], int], size: int) -> Iterator[list[Item]]:
-    """Items one after the other in groups as long as `size`, or little longer; what is as long by itself is alone."""
+    """Items one after the other in groups that are no longer than `size`; what is longer by itself is alone."""
     group, so_far = list[Item](), 0
     for item in items:
-        if length(item) >= size and group:
+        if group and so_far + length(item) > size:
             yield group
             group, so_far = [], 0
         group.append(item)
         so_far += length(item)
-        if so_far >= size:
-            yield group
-            group, so_far = [], 0
     if group:
         yield group
 

@@ -4,7 +4,6 @@ In: a stream of examples, each with its split.  Out: the same examples in the sa
 megabytes at a time are in memory, of long ones one. The ids never depend on the number of workers.
 """
 
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -15,8 +14,6 @@ from bpe.encoder import SHARED
 from bpe.text_blocks import together
 from data.documents import Document, Pair, Split
 from data.layout import document_tokens, pair_tokens, plain_prompt, plain_prompt_tokens, prompt_tokens
-
-MOST_PROCESSES = 4  # for whose sake more text is in memory at a time
 
 Example = tuple[Split, Document | Pair]
 
@@ -40,10 +37,10 @@ class Encoded:
 def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = None) -> Generator[Encoded, None, None]:
     """The examples as ids, in order; those without text are left out.
 
-    workers: processes that share the work; None: one for each core. Raises BPEError for a lone surrogate.
+    workers: processes that share a long document; None: one for each core. They would save little with shorter ones, where
+    reading and cleaning take most of the time, and take much memory. Raises BPEError for a lone surrogate.
     """
-    workers = workers or os.cpu_count() or 1
-    for group in together(filter(_has_text, examples), _length, min(workers, MOST_PROCESSES) * SHARED):
+    for group in together(filter(_has_text, examples), _length, SHARED):
         yield from _encoded_group(tok, group, workers)
         del group  # before the next is read
 
@@ -64,7 +61,7 @@ def _texts(example: Example) -> list[str]:
     return [plain_prompt(content.prompt) if isinstance(content, PlainPair) else content.prompt, content.story]
 
 
-def _encoded_group(tok: Tokenizer, group: Sequence[Example], workers: int) -> Iterator[Encoded]:
+def _encoded_group(tok: Tokenizer, group: Sequence[Example], workers: int | None) -> Iterator[Encoded]:
     """Examples that are in memory together, as ids."""
     ids = iter(tok.encode_batch(chain.from_iterable(map(_texts, group)), workers=workers))
     for example in group:

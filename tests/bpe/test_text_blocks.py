@@ -29,10 +29,10 @@ def test_joined_texts_meet_where_it_is_said(block):
 
 
 @given(st.lists(st.text(max_size=12)), st.integers(1, 20))
-def test_groups_are_the_texts_in_their_order_and_as_long_as_asked(texts, size):
+def test_groups_are_the_texts_in_their_order_and_no_longer_than_asked(texts, size):
     groups = list(together(texts, len, size))
     assert list(chain.from_iterable(groups)) == texts
-    for group, following in pairwise([*groups, ["x" * size]]):
-        assert sum(map(len, group[:-1])) < size
-        assert sum(map(len, group)) >= size or len(following[0]) >= size or following == ["x" * size]
-        assert len(group) == 1 or max(map(len, group)) < size
+    for group, following in pairwise([*groups, ["x" * size + "x"]]):
+        length = sum(map(len, group))
+        assert length <= size or len(group) == 1
+        assert length + len(following[0]) > size
