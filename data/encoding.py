@@ -37,8 +37,8 @@ class Encoded:
 def encoded(examples: Iterable[Example], tok: Tokenizer, workers: int | None = None) -> Generator[Encoded, None, None]:
     """The examples as ids, in order; those without text are left out.
 
-    workers: processes that share a long document; None: one for each core. They would save little with shorter ones, where
-    reading and cleaning take most of the time, and take much memory. Raises BPEError for a lone surrogate.
+    workers: processes that share a long document; None: one for each core. With shorter ones they would save little,
+    since reading and cleaning take the time, and cost memory. Raises BPEError for a lone surrogate.
     """
     for group in together(filter(_has_text, examples), _length, SHARED):
         yield from _encoded_group(tok, group, workers)
