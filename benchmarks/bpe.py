@@ -1,6 +1,6 @@
 """Our tokenizer beside the field's: rustbpe, Hugging Face tokenizers, bpeasy, tiktoken.
 
-    python -m benchmarks.bpe --texts PATH... [--repeats 3] [--json]
+    python -m benchmarks.bpe --texts PATH... [--tasks encode] [--repeats 3] [--json]
 
 In: texts, as for LLM-BPE.py.  Out: a table of medians, and ratios of our time to a peer's in the same round.
 
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.bpe_tasks import DOCUMENT, Measured, Task
+from benchmarks.bpe_tasks import DOCUMENT, MEASURE, Measured, Task
 from bpe import Tokenizer
 from bpe.command import CommandParser, run_command, show
 from bpe.errors import UserError
@@ -33,6 +33,7 @@ MB = 1_000_000
 VOCAB_SIZE = 16_384
 STORY = 2_000  # characters
 STORIES = f"encode texts of {STORY:,} characters"
+TASKS = (*MEASURE, "start")
 ONE_THREAD = "1 thread"  # as a peer: our own library
 START = "import time; start = time.perf_counter(); from bpe import Tokenizer; Tokenizer.load({!r}); "
 START += "print(time.perf_counter() - start)"
@@ -65,8 +66,8 @@ class Comparison:
 HEADER = f"{'':58}{'peer':12}{'ours s':>10}{'theirs s':>10}{'MB/s':>9}{'theirs':>9}{'ratio':>8}\n"
 
 
-def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparison]:
-    """Every comparison that there is text enough for, as it is measured. Raises Disagreement."""
+def compared(texts: list[Path], tasks: Sequence[str], repeats: int, folder: Path) -> Iterator[Comparison]:
+    """Every comparison of these tasks that there is text enough for, as it is measured. Raises Disagreement."""
     text = folder / "text"
     total = _write(text, texts)
     tokenizer = folder / "tokenizer.json"
@@ -91,7 +92,7 @@ def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparis
         base |= {"vocab_size": vocab_size, "tokenizer": str(tokenizer), "document": document}
         at_hand = [peer for peer in peers if peer == ONE_THREAD or find_spec(peer)]
         name = f"{what}, {num_bytes / MB:.3g} MB, {threads} thread{'s' * (threads > 1)}"
-        if num_bytes <= total:
+        if num_bytes <= total and base["task"] in tasks:
             yield from _compare(name, base, at_hand, min(repeats, most))
 
     main = min(100 * MB, total)  # the size that most is measured on
@@ -112,8 +113,9 @@ def compared(texts: list[Path], repeats: int, folder: Path) -> Iterator[Comparis
         yield from rounds(STORIES, 10 * MB, threads, ["tiktoken", "tokenizers"], document=STORY)
     yield from rounds("decode", main, 1, ["tiktoken"])
     yield from rounds("short prompt of 20 words", min(MB, total), 1, ["tiktoken"])
-    started = statistics.median(_seconds_to_start(tokenizer) for _ in range(5))
-    yield Comparison(what="import bpe, load 16,384 tokens", peer="", num_bytes=0, ours=started, theirs=0, ratio=0)
+    if "start" in tasks:
+        started = statistics.median(_seconds_to_start(tokenizer) for _ in range(5))
+        yield Comparison(what="import bpe, load 16,384 tokens", peer="", num_bytes=0, ours=started, theirs=0, ratio=0)
 
 
 def _write(file: Path, texts: list[Path]) -> int:
@@ -175,6 +177,9 @@ def parser() -> CommandParser:
         "python -m benchmarks.bpe", "Our tokenizer beside the field's.", "  python -m benchmarks.bpe --texts $BOOKS\n"
     )
     parser.add_argument("--texts", nargs="+", type=Path, required=True, help="folders, files or archives of plain text")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="NAME", help=f"what to measure: {', '.join(TASKS)}"
+    )
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds of each measurement (default 3)")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each comparison")
     return parser
@@ -185,7 +190,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.json:
         show(HEADER)
     with tempfile.TemporaryDirectory() as folder:
-        for comparison in compared(args.texts, args.repeats, Path(folder)):
+        for comparison in compared(args.texts, args.tasks, args.repeats, Path(folder)):
             show(json.dumps(asdict(comparison)) + "\n" if args.json else comparison.row())
 
 
