@@ -43,7 +43,7 @@ CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blan
 
 LONG = 1 << 11  # characters; for fewer, blocks do not pay
 BLOCK = 1 << 19  # characters: enough that calling NumPy costs little, and few enough for the caches of a core
-TOGETHER = 4  # blocks of that size, in which what is new is learned together
+TOGETHER = 3  # blocks of that size, in which what is new is learned together
 NOWHERE: Places = np.zeros(0, np.int64)
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after
