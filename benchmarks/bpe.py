@@ -106,7 +106,7 @@ def compared(texts: list[Path], tasks: Sequence[str], repeats: int, folder: Path
     yield from rounds("train 16,384", total, 1, ["rustbpe"], VOCAB_SIZE)
     yield from rounds("encode", main, 1, ["tiktoken"])
     yield from rounds("encode", main, 2, ["tiktoken", ONE_THREAD])
-    yield from rounds("encode", main, 1, ["tokenizers"], most=1)  # half a minute a run
+    yield from rounds("encode", main, 1, ["tokenizers"], most=1)  # minutes a run
     for megabytes in (1, 2, 5, 10, 20):
         yield from rounds("encode", megabytes * MB, 1, ["tiktoken", "tokenizers"] if megabytes == 1 else ["tiktoken"])
     for threads in (1, 2):

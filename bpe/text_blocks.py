@@ -42,11 +42,12 @@ def together(items: Iterable[Item], length: Callable[[Item], int], size: int) ->
     """Items one after the other in groups that are no longer than `size`; what is longer by itself is alone."""
     group, so_far = list[Item](), 0
     for item in items:
-        if group and so_far + length(item) > size:
+        its_length = length(item)
+        if group and so_far + its_length > size:
             yield group
             group, so_far = [], 0
         group.append(item)
-        so_far += length(item)
+        so_far += its_length
     if group:
         yield group
 
