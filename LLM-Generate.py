@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpe.command import CommandParser, UsageError, run_command, show
 from model.ending import ENDINGS, FINISH
-from model.story_settings import MAX_TOKENS, Sampling
+from model.story_settings import MAX_TOKENS, Sampling, check_limits
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
@@ -107,17 +107,22 @@ def run(args: argparse.Namespace) -> None:
     if not 1 <= args.num <= MOST:
         raise UsageError(f"--num {args.num} is not from 1 to {MOST:,}; for more, run it again with another --seed")
     sampling = Sampling(**{name: getattr(args, name) for name in FILTERS})
+    check_limits(max_tokens=args.max_tokens, seed=args.seed)
 
-    from model.loading import default_run, find_stage, load  # torch takes a second: only now that the options are right
+    # torch takes a second: only now that the options are right
+    from model.hardware import naming_want_of_memory, pick_device
+    from model.loading import default_run, find_stage, load
     from model.writing import prompts_in
 
     prompts = prompts_in(args.prompt_file) if args.prompt_file else [as_utf8(" ".join(args.prompt))]
     folder = find_stage(default_run() if args.run is None else args.run)
     if args.run is None or folder.name == "pretrain":  # which only goes on with the prompt
         note(f"the model is {folder}")
-    model, tok = load(folder, args.device, args.dtype, args.quantize)
-    with waiting_explained(model):
-        write(args, sampling, model, tok, prompts)
+    device = pick_device(args.device)
+    with naming_want_of_memory(device, "pass --quantize int8, fewer stories, or another --device"):
+        model, tok = load(folder, args.device, args.dtype, args.quantize)
+        with waiting_explained(model):
+            write(args, sampling, model, tok, prompts)
 
 
 def write(
@@ -138,7 +143,7 @@ def write(
     stories = [Story(model, tok, prompt, seed=first.seed + i, **how) for i, prompt in enumerate(wanted)]
     if cut := sum(story.prompt_cut for story in stories[:: args.num]):
         what = "the prompt is" if len(prompts) == 1 else f"{cut} of {len(prompts)} prompts are"
-        note(f"{what} too long for the model's context of {model.config.context} tokens and shortened")
+        note(f"{what} too long and shortened: there is room for {first.room:,} tokens of a prompt")
     if args.seed is None:
         note(f"the seed is {first.seed}")
     if args.json:

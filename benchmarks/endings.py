@@ -9,11 +9,10 @@ and the sampling defaults, how many ended by the model's own end token, and how 
 import argparse
 import json
 import statistics
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
-from bpe.command import CommandParser, run_command, show
+from bpe.command import CommandParser, UsageError, run_command, show
 from bpe.progress import progress_bar
 from data.documents import Pair
 from data.sources import pair_source
@@ -23,13 +22,22 @@ from model.story_settings import MAX_TOKENS
 from model.writing import in_turn
 
 
-def held_out_pairs(pairs: Path) -> Iterator[Pair]:
-    """The held-out pairs, in the files' order, the first of each prompt."""
-    seen = set[str]()
-    for split, pair in pair_source(pairs, None, Path()).examples():
-        if split == "valid" and pair.prompt not in seen:
-            seen.add(pair.prompt)
-            yield pair
+def held_out_pairs(pairs: Path, num: int) -> list[Pair]:
+    """The first `num` held-out pairs, in the files' order, one for each prompt.
+
+    Raises UsageError where there is none, or none was asked for.
+    """
+    if num < 1:
+        raise UsageError(f"--num {num} asks for no story; pass 1 or more")
+    held_out = (pair for split, pair in pair_source(pairs, None, Path()).examples() if split == "valid")
+    seen = dict[str, Pair]()
+    for pair in held_out:
+        seen.setdefault(pair.prompt, pair)
+        if len(seen) == num:
+            break
+    if not seen:
+        raise UsageError(f"{pairs} has no held-out pairs; put some beside it as valid.wp_source and valid.wp_target")
+    return list(seen.values())
 
 
 def parser() -> CommandParser:
@@ -49,7 +57,7 @@ def parser() -> CommandParser:
 
 def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
-    prompts = [pair.prompt for pair in islice(held_out_pairs(args.pairs), args.num)]
+    prompts = [pair.prompt for pair in held_out_pairs(args.pairs, args.num)]
     model, tok = load(args.folder)
     stories = [Story(model, tok, prompt, seed=i, max_tokens=args.max_tokens) for i, prompt in enumerate(prompts)]
     with progress_bar(total=len(stories), description="writing", unit="story") as bar:

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from benchmarks.endings import held_out_pairs
@@ -130,7 +129,7 @@ def show_rows(rows: Mapping[str, Mapping[str, float]], stories: int, *, as_json:
 def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
     samplings = {text or "defaults": sampling_of(text) for text in args.settings}
-    pairs = list(islice(held_out_pairs(args.pairs), args.num))
+    pairs = held_out_pairs(args.pairs, args.num)
     model, tok = load(args.folder)
     ways = {name: partial(write, model, tok, sampling) for name, sampling in samplings.items()}
     show_rows(compare(pairs, ways), len(pairs), as_json=args.json)

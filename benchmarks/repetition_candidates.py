@@ -18,7 +18,6 @@ import argparse
 import math
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ class HeldStory(Story):
 
 def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
-    pairs = list(islice(held_out_pairs(args.pairs), args.num))
+    pairs = held_out_pairs(args.pairs, args.num)
     model, tok = load(args.folder)
     breakers = {token for token, text in enumerate(tok.token_bytes) if any(mark.encode() in text for mark in BREAKERS)}
     penalties: dict[str, Penalty] = {

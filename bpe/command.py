@@ -19,6 +19,10 @@ class UsageError(UserError):
     """A command line that cannot be read."""
 
 
+class OutputError(FileError):
+    """Nothing more can be written to stdout."""
+
+
 class CommandParser(argparse.ArgumentParser):
     """argparse: complaints are one line like all others, --help keeps line breaks, options are never guessed."""
 
@@ -57,7 +61,7 @@ def run_command(name: str, work: Callable[[], None]) -> int:
 
 
 def show(text: str) -> None:
-    """Write to stdout at once. Raises FileError when there is no room, BrokenPipeError when nobody reads."""
+    """Write to stdout at once. Raises OutputError when there is no room, BrokenPipeError when nobody reads."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -65,7 +69,7 @@ def show(text: str) -> None:
         raise
     except OSError as error:
         _leave_stdout()
-        raise FileError(f"cannot write the text: {error.strerror}; make room, or write elsewhere") from error
+        raise OutputError(f"cannot write the text: {error.strerror}; make room, or write elsewhere") from error
 
 
 def _leave_stdout() -> None:

@@ -57,7 +57,7 @@ class Closing:
     def __init__(self, ending: Ending, max_tokens: int, beginning: str = "") -> None:
         self.ending, self.max_tokens = ending, max_tokens
         self.most = max_tokens + (FINISH if ending == "finish" else 0)
-        self.text, self.shown = beginning, len(beginning)
+        self.text, self.shown, self.given = beginning, len(beginning), len(beginning)
         self.places: list[int] = []  # where in the text each token ends
         self.limit = 0  # where max_tokens of them end
         self.over = False
@@ -72,7 +72,7 @@ class Closing:
         if self.ending == "cut" or taken < self.max_tokens - HELD:
             self.over = taken == self.most
             return self._show(len(self.text))
-        ends = list(sentence_ends(self.text, self.shown))
+        ends = self._ends()
         certain = [end for end in ends if self.text[end:].strip() or "\n" in self.text[end:]]  # nothing can follow it
         if taken >= self.max_tokens and (finished := [end for end in certain if end >= self.limit]):
             self.over = True
@@ -80,7 +80,7 @@ class Closing:
         if taken < self.most:
             return self._show(max(certain, default=0))
         self.over = True
-        return self._show(max(ends or sentence_ends(self.text, self.shown, in_speech=True), default=self.limit))
+        return self._show(max(ends or self._ends(in_speech=True), default=self.limit))
 
     def end(self) -> str:
         """The story has ended by itself: all that was kept back."""
@@ -90,6 +90,10 @@ class Closing:
     def kept(self) -> int:
         """How many tokens, from the first on, the text that was shown is made of."""
         return len(self.places) if self.shown == len(self.text) else bisect.bisect_left(self.places, self.shown) + 1
+
+    def _ends(self, *, in_speech: bool = False) -> list[int]:
+        """Where sentences end that may be the last; where what was given ends, nothing would have been written."""
+        return [end for end in sentence_ends(self.text, self.shown, in_speech=in_speech) if end > self.given]
 
     def _show(self, stop: int) -> str:
         """The text up to `stop` that was not shown before."""

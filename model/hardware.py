@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from bpe.freed_memory import give_back_freed_memory
 from model.errors import ModelError
 
 DEVICES = ("cuda", "mps", "cpu")
@@ -41,7 +42,7 @@ def pick_device(name: str | None = None) -> torch.device:
 def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
     """The format of matrix products: by name, or bfloat16 where the hardware has it, float16 on older GPUs, float32.
 
-    Weights, gradients and sums stay float32 whatever is picked. Raises ModelError for an unknown name.
+    In training, weights, gradients and sums stay float32 whatever is picked. Raises ModelError for an unknown name.
     """
     if name is not None:
         if name not in DTYPES:
@@ -62,9 +63,15 @@ def matrix_products_in(dtype: torch.dtype, device: torch.device) -> Iterator[Non
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a program can still have on the device; None where the system does not say."""
+    """Bytes that this program can have on the device beside its live tensors; None where the system does not say.
+
+    What it has freed counts: torch keeps that of a GPU, and the C library that of the CPU, for the next tensors.
+    """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    if device.type == "cpu":
+        give_back_freed_memory()
     if device.type == "cpu" and (table := Path("/proc/meminfo")).exists():  # Linux; in steps of 1024 bytes
         available = re.search(r"^MemAvailable: +(\d+) kB$", table.read_text(encoding="utf-8"), re.MULTILINE)
         return 1024 * int(available[1]) if available else None
@@ -77,17 +84,14 @@ def is_want_of_memory(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def naming_want_of_memory(device: torch.device) -> Iterator[None]:
-    """Make a ModelError of what is raised in the block when the device has no room."""
+def naming_want_of_memory(device: torch.device, remedy: str) -> Iterator[None]:
+    """Make a ModelError of what is raised in the block when the device has no room. remedy: what the user may do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_want_of_memory(error):
             raise
-        raise ModelError(
-            f"{device} has no memory for a model and batches of this size; "
-            "pass a smaller --preset, --context or --batch-tokens"
-        ) from error
+        raise ModelError(f"{device} has no memory for this; {remedy}") from error
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -4,6 +4,7 @@ In: lines, typed or piped.  Out: stories on stdout; what is said about them on s
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from bpe import Tokenizer
+from bpe.command import OutputError
 from bpe.errors import FileError, UserError
 from bpe.files import atomic_write
+from data.errors import CONVERT_IT, DataError
 from model.ending import Ending
 from model.errors import ConfigError
 from model.language_model import LanguageModel
-from model.story import Story
-from model.story_settings import Sampling
+from model.story import NO_CHARACTER, Story
+from model.story_settings import Sampling, check_limits
 from model.writing import BETWEEN
 
 HELP = """\
@@ -67,13 +70,18 @@ class Session:
         self.saved: set[Path] = set()
 
     def run(self, first_prompt: str) -> None:
-        """Write until the lines end or :quit is typed; Ctrl-C and mistakes end a line, never the session."""
+        """Write until the lines end or :quit is typed; Ctrl-C and mistakes end a line, never the session.
+
+        Raises OutputError where stories cannot be shown any more.
+        """
         if sys.stdin.isatty():
             say(HELP)
         line: str | None = first_prompt
         while line is not None:
             try:
                 line = next_line() if self.obey(line) else None
+            except OutputError:
+                raise
             except UserError as error:
                 say(str(error))
                 line = ""
@@ -97,7 +105,7 @@ class Session:
                 return False
             case "help", []:
                 say(HELP)
-            case (("continue" | "retry" | "undo"), []) if not self.stories:
+            case (("continue" | "retry" | "undo"), []) | ("save", [_, *_]) if not self.stories:
                 raise ConfigError(f"there is no story to {name} yet; type a prompt first")
             case "continue", []:
                 *others, story = self.stories
@@ -112,7 +120,7 @@ class Session:
             case "set", [setting, value]:
                 self.set(setting.replace("-", "_"), value)
             case "save", [_, *_]:
-                self.save(Path(rest.strip().strip("'\"")).expanduser())
+                self.save(rest.strip().strip("'\""))
             case _:
                 raise ConfigError(f":{line} is not understood; :help lists the commands")
         return True
@@ -130,7 +138,7 @@ class Session:
             seed=self.seed,
         )
         if story.prompt_cut and not so_far:
-            say("the prompt is too long for the model's context and shortened")
+            say(f"the prompt is too long and shortened: there is room for {story.room:,} tokens of it")
         self.seed += 1
         with contextlib.suppress(KeyboardInterrupt):
             for piece in story:
@@ -164,24 +172,38 @@ class Session:
         if hasattr(self.sampling, name):
             self.sampling = replace(self.sampling, **change)
         else:
-            Story(self.model, self.tok, "", **change)  # only to check the value
+            check_limits(**change)
             setattr(self, name, change[name])
         say(f"{name} {change[name]}")
 
-    def save(self, path: Path) -> None:
-        """Write the session's stories, each below its prompt. Raises FileError when there is another file already."""
-        if path.exists() and path not in self.saved:
-            raise FileError(f"{path} exists already and would be lost; choose another name")
-        with atomic_write(path) as file:
-            file.write(BETWEEN.join(f"{story.prompt}\n\n{story.text}\n" for story in self.stories))
+    def save(self, name: str) -> None:
+        """Write the session's stories, each below its prompt unless it begins with it.
+
+        Raises FileError when there is another file already, or can be none of that name.
+        """
+        below = self.model.stage != "pretrain"
+        texts = [f"{told.prompt}\n\n{told.text}\n" if below else f"{told.text}\n" for told in self.stories]
+        try:
+            path = Path(name).expanduser()
+            if path not in self.saved and os.path.lexists(path):
+                raise FileError(f"{path} exists already and would be lost; choose another name")
+            with atomic_write(path) as file:
+                file.write(BETWEEN.join(texts))
+        except (RuntimeError, ValueError) as error:  # a home that nobody has, a character that no name can have
+            raise FileError(f"cannot write {name}: {error}; choose another name") from error
         self.saved.add(path)
         say(f"{len(self.stories)} {'story' if len(self.stories) == 1 else 'stories'} written to {path}")
 
 
 def next_line() -> str | None:
-    """The next line of stdin, None at its end; from a terminal with line editing and history, plain from a pipe."""
+    """The next line of stdin, None at its end; from a terminal with line editing and history, plain from a pipe.
+
+    Raises DataError for a line from a pipe that is not UTF-8.
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         line = sys.stdin.readline()
+        if NO_CHARACTER in line:  # stdin is read so that it never fails
+            raise DataError(f"the line {line.strip()!r} is not UTF-8; {CONVERT_IT}")
         return line.removesuffix("\n") if line else None
     with contextlib.suppress(ImportError):  # Windows has no readline, and line editing of its own
         import readline  # noqa: F401

@@ -4,6 +4,7 @@ In: a run's folder or a stage's.  Out: the model, on a device, in a number forma
 """
 
 import os
+import stat
 from functools import partial
 from pathlib import Path
 
@@ -33,9 +34,8 @@ def load(
 ) -> tuple[LanguageModel, Tokenizer]:
     """The model of a stage's folder, or of a run's (its finetune stage, else pretrain), with its tokenizer, to write.
 
-    device: by default the best one here. dtype: "float32", "bfloat16" or "float16", of the weights; by default what the
-    hardware multiplies fastest, which on most CPUs is float32 with float16. A float16 is off by 0.05 % at most
-    of the weight and half as much to read.
+    device: by default the best one here. dtype: "float32", "bfloat16" or "float16", of the weights; by default what
+    this machine writes fastest with, on CPUs float16: half as much to read as float32, and 11 digits of a weight's 24.
     quantize: "int8" or "int4" (model/quantize.py).
     On the CPU a Transformer comes laid out for writing (model/fused.py): it says the same, and cannot be trained.
     Files that are not those the run recorded are refused. Raises a UserError that names what is wrong.
@@ -70,9 +70,16 @@ def find_stage(folder: str | os.PathLike[str]) -> Path:
     for candidate in (folder, *(folder / stage for stage in LATEST_FIRST)):
         if _saved_at(candidate) is not None:
             return candidate
-    if folder.is_file():
+    kind: int | None
+    try:
+        kind = stat.S_IFMT(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        kind = None
+    except (OSError, ValueError) as error:  # it may not be looked for, or nothing can have such a name
+        raise ModelError(f"cannot look for a run in {folder}: {error}; pass --run with the folder of one") from error
+    if kind not in (None, stat.S_IFDIR):
         raise ModelError(f"{folder} is a file; pass --run with the folder of a trained run")
-    if not folder.exists():
+    if kind is None:
         raise ModelError(
             f"there is no folder {folder}; pass --run with a trained run, or type `make story` to train one"
         )
@@ -106,5 +113,5 @@ def _saved_at(stage_folder: Path) -> float | None:
     """When the stage's weights were written, in seconds since the epoch; None where there are none to be read."""
     try:
         return (stage_folder / WEIGHTS).stat().st_mtime
-    except OSError:
+    except (OSError, ValueError):
         return None

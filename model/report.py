@@ -94,7 +94,7 @@ class TrainingReport:
         sample = "".join(
             generate(run.model, self.tokenizer, SAMPLE_PROMPT, max_tokens=SAMPLE_TOKENS, seed=0, stage=self.stage)
         )
-        sample = " ".join(sample.split())
+        sample = " ".join("".join(letter if letter.isprintable() else " " for letter in sample).split())
         figures = {"latest": scores.latest, "averaged": scores.averaged, "bits_per_byte": scores.best}
         rounded = {name: round(figure, 5) for name, figure in figures.items() if figure is not None}
         self._log(run, **rounded, sample=sample)

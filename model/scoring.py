@@ -21,7 +21,7 @@ from data.sources import pair_source
 from data.tokens import write_token_files
 from model.errors import ConfigError
 from model.evaluate import evaluate
-from model.hardware import pick_dtype
+from model.hardware import naming_want_of_memory, pick_device, pick_dtype
 from model.language_model import LanguageModel
 from model.loading import find_stage, load, load_stage
 from model.prompt_ranking import OTHERS, Ranking, rank_prompts, word_perplexity
@@ -76,9 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Score what the arguments name and print the figures. Raises a UserError for what the user can put right."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    figures = score_folder(
-        args.folder, args.texts, args.pairs, device=args.device, dtype=args.dtype, quantize=args.quantize
-    )
+    with naming_want_of_memory(pick_device(args.device), "pass --device cpu, or score it on another machine"):
+        figures = score_folder(
+            args.folder, args.texts, args.pairs, device=args.device, dtype=args.dtype, quantize=args.quantize
+        )
     if args.json:
         show(json.dumps(asdict(figures)) + "\n")
         return

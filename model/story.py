@@ -24,13 +24,12 @@ from data.clean import normalise
 from data.layout import END, PROMPT, SPECIAL_TOKENS, STORY, max_header, prompt_tokens
 from model.context import CachedContext, Context
 from model.ending import ENDINGS, Closing, Ending
-from model.errors import ConfigError, ModelError
+from model.errors import ModelError
 from model.language_model import LanguageModel
 from model.sampling import next_token
 from model.settings import Stage
-from model.story_settings import MAX_TOKENS, Sampling
+from model.story_settings import MAX_TOKENS, Sampling, check_limits
 
-SEEDS = 2**63  # torch's generators take these without a sign
 NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # for bytes that make none: nothing is shown for them
 AT_ONCE = 8  # stories that are written together; each has keys and values of its own in memory
 
@@ -65,7 +64,7 @@ class Story:
 
     prompt: cleaned as the training texts were; special tokens in it are plain text. Empty: a story of the model's own
     choosing. Of a prompt longer than half the context a finetuned model is given the beginning, of one longer than
-    the context a pretrained model sees the end: `prompt_cut`.
+    the context a pretrained model sees the end: `prompt_cut`. `room`: tokens there are for it, special ones counted.
     so_far: text of the story that is there already and is gone on with; it is not written again.
     max_tokens: of what is written, prompt and end token not counted. Where the context is full the oldest text of the
     story leaves it, and the prompt stays (data/layout.py).
@@ -88,12 +87,7 @@ class Story:
         seed: int | None = None,
         stage: Stage | None = None,
     ) -> None:
-        if max_tokens < 1:
-            raise ConfigError(f"max-tokens {max_tokens} leaves no room for a story; pass 1 or more")
-        if ending not in ENDINGS:
-            raise ConfigError(f"there is no ending {ending!r}; there are {', '.join(ENDINGS)}")
-        if seed is not None and not 0 <= seed < SEEDS:
-            raise ConfigError(f"seed {seed} is not between 0 and 2**63 - 1; any number there will do")
+        check_limits(max_tokens=max_tokens, ending=ending, seed=seed)
         if missing := set(SPECIAL_TOKENS) - tok.special_tokens.keys():
             raise ModelError(
                 f"the tokenizer has no {', '.join(sorted(missing))}; use the one the model was trained with"
@@ -117,14 +111,15 @@ class Story:
         if (stage or model.stage or "finetune") == "finetune":
             self.prompt = " ".join(normalise(prompt).split())  # the prompts it was trained on are single lines
             prompt_ids = tok.encode(self.prompt)
-            self.start = prompt_tokens(tok, prompt_ids, max_header(context))
+            self.room = max_header(context)
+            self.start = prompt_tokens(tok, prompt_ids, self.room)
             self.header = len(self.start)
             self.prompt_cut = self.start != prompt_tokens(tok, prompt_ids)
         else:
             self.prompt = normalise(prompt).strip()  # a blank belongs to the token after it
             self.beginning = "" if so_far else self.prompt
             self.start = [self.end, *tok.encode(self.beginning)]
-            self.header = 0
+            self.header, self.room = 0, context
             self.prompt_cut = len(self.start) > context
         self.begin()
 

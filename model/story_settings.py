@@ -6,9 +6,11 @@ In: what a user asks for.  Out: checked values. No torch here, so that --help an
 import math
 from dataclasses import dataclass
 
+from model.ending import ENDINGS
 from model.errors import ConfigError
 
 MAX_TOKENS = 2_000  # about 1,500 words: nearly every story has ended before
+SEEDS = 2**63  # torch's generators take these without a sign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,3 +45,13 @@ class Sampling:
             raise ConfigError(
                 f"repeat penalty {self.repeat_penalty} is not a number from 1 up; 1.1 is usual, 1 turns it off"
             )
+
+
+def check_limits(*, max_tokens: int = MAX_TOKENS, ending: str = ENDINGS[0], seed: int | None = None) -> None:
+    """Raises ConfigError when a story cannot have one of these (model/story.py says what they are)."""
+    if max_tokens < 1:
+        raise ConfigError(f"max-tokens {max_tokens} leaves no room for a story; pass 1 or more")
+    if ending not in ENDINGS:
+        raise ConfigError(f"there is no ending {ending!r}; there are {', '.join(ENDINGS)}")
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed {seed} is not between 0 and 2**63 - 1; any number there will do")

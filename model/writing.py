@@ -23,6 +23,7 @@ def prompts_in(path: str) -> list[str]:
     """The prompts of a file, one a line, blank lines left out; `-` is stdin. Raises a UserError when there is none."""
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        text = text.removeprefix("\ufeff")  # which Windows puts first
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}; check its name and permissions") from error
     except UnicodeDecodeError as error:

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks.endings import main
 from model import load
 from model.story import Story
@@ -18,3 +20,9 @@ def test_stories_that_end_by_themselves_are_counted(run_and_pairs, capsys):
     assert told["stories"] == 2
     assert told["ended"] == sum(story.stopped == "end" for story in stories)
     assert told["tokens"] == sorted(len(story.tokens) for story in stories)
+
+
+@pytest.mark.parametrize(("num", "said"), [("0", "--num 0 asks for no story"), ("-1", "--num -1 asks for no story")])
+def test_no_story_cannot_be_asked_for(run_and_pairs, capsys, num, said):
+    assert main([str(run_and_pairs), "--pairs", str(run_and_pairs), "--num", num]) == 2
+    assert said in capsys.readouterr().err

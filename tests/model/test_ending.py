@@ -148,6 +148,11 @@ def test_what_was_given_is_never_trimmed():
     assert [closing.push(word) for word in (" sank", " and", " the", " man")] == ["", "", "", " sank and the man"]
 
 
+def test_where_nothing_but_what_was_given_ends_a_sentence_the_story_is_cut():
+    closing = Closing("trim", 4, beginning="Once. A ship sank.")
+    assert [closing.push(word) for word in (" And", " the", " man", " swam")] == ["", "", "", " And the man swam"]
+
+
 def test_of_a_token_of_several_sentences_those_are_shown_that_are_wanted():
     closing = Closing("finish", 2)
     assert [closing.push(word) for word in ("One. Two. She", " ran", ". He fell. The")] == [

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import model.story
+from bpe.command import OutputError
 from model.interactive import Session
 from model.story import Story
 from model.story_settings import Sampling
@@ -113,10 +114,12 @@ def test_settings_hold_from_the_next_writing_on(session, story):
         (":", [":help"]),
         (":quit now", [":help"]),
         (":save", [":help"]),
+        (":save stories.txt", ["no story to save", "type a prompt"]),
         (":continue", ["no story to continue", "type a prompt"]),
         (":retry", ["no story to retry"]),
         (":undo", ["no story to undo"]),
         ("the \udcff", ["position 4"]),
+        ("na\N{REPLACEMENT CHARACTER}f", ["not UTF-8", "iconv"]),  # as it is read from a pipe
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(session, story, line, words):
@@ -146,6 +149,38 @@ def test_a_file_of_another_session_is_never_overwritten(session, tmp_path):
         f"{wrong} exists already and would be lost" for wrong in (path, tmp_path)
     ]
     assert said[3].startswith(f"cannot write {path / 'in a file'}")
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "no\0name", "~nobody-here/stories.txt"])
+def test_a_name_that_no_file_can_have_is_one_line_and_the_stories_stay(session, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    made, _, said = session("the cat", f":save {name}")
+    assert said[1].startswith("cannot write ")
+    assert name[:3] in said[1]
+    assert len(made.stories) == 1
+    assert not [*tmp_path.iterdir()]
+
+
+def test_stories_that_begin_with_their_prompt_are_saved_without_it(perturbed, config, tok, tmp_path, monkeypatch):
+    pretrained = perturbed(config)
+    pretrained.stage = "pretrain"
+    made = Session(pretrained, tok, sampling=Sampling(), max_tokens=9, ending="cut", seed=5, show=lambda _: None)
+    made.obey("the cat")
+    made.obey(f":save {tmp_path / 'stories.txt'}")
+    told = "".join(Story(pretrained, tok, "the cat", seed=5, max_tokens=9, ending="cut"))
+    assert told.startswith("the cat")
+    assert (tmp_path / "stories.txt").read_text(encoding="utf-8") == told + "\n"
+
+
+def test_stories_that_nobody_can_see_end_the_session(perturbed, config, tok, monkeypatch):
+    def full(_: str) -> None:
+        raise OutputError
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the cat\nthe mat\n"))
+    made = Session(perturbed(config), tok, sampling=Sampling(), max_tokens=9, ending="cut", seed=5, show=full)
+    with pytest.raises(OutputError):
+        made.run("")
+    assert sys.stdin.read() == "the mat\n"
 
 
 def test_ctrl_c_stops_the_story_which_stays_and_can_be_gone_on_with(session, story, monkeypatch):

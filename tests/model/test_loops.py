@@ -25,6 +25,7 @@ from model.loops import (
     take_threads,
     when_compiling,
 )
+from model.products import FEW_ROWS, LoopLinear
 
 laws = settings(max_examples=40, deadline=None)
 sizes = {"rows": st.integers(1, 5), "width": st.integers(1, 40), "seed": st.integers(0, 99)}
@@ -101,12 +102,28 @@ def test_rows_of_another_width_are_refused_not_read_beyond_their_end():
         multiply_int8(half.astype(np.int8), scales, x)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_threads_change_no_bit(threads):
+def test_threads_change_no_bit():
     torch.manual_seed(0)
     weight, x = torch.randn(50, 700).half().view(torch.uint16).numpy(), torch.randn(6, 700).numpy()
     take_threads(1)
     alone = multiply(weight, x)
-    take_threads(threads)
+    take_threads(2)
     assert np.array_equal(multiply(weight, x), alone)
     take_threads(1)
+
+
+@laws
+@given(
+    rows=st.integers(1, FEW_ROWS),
+    inputs=st.integers(1, 70) | st.sampled_from([319, 320, 321, 640, 700, 2240]),
+    dtype=st.sampled_from(sorted(LoopLinear.BITS, key=str)),
+    seed=st.integers(0, 99),
+)
+def test_what_a_row_is_together_with_changes_no_bit_of_its_product(rows, inputs, dtype, seed):
+    """So a story is the same alone and among others."""
+    torch.manual_seed(seed)
+    weight = torch.randn(5, inputs).to(dtype).view(LoopLinear.BITS[dtype]).numpy()
+    x = torch.randn(rows, inputs).numpy()
+    together = multiply(weight, x)
+    for row in range(rows):
+        assert np.array_equal(multiply(weight, x[row : row + 1])[0], together[row])

@@ -69,6 +69,7 @@ def test_every_evaluation_leaves_a_figure_and_a_sample_and_the_best_one_a_model(
     assert samples == [
         f"step {e['step']}, {e['bits_per_byte']:.4f} bits per byte\n{e['sample']}".strip() for e in entries
     ]
+    assert all(entry["sample"].isprintable() for entry in entries)  # a terminal obeys what is not
     loaded, _ = load_folder(report.path)
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in run.model.state_dict().items())
     report.folder.verify(report.path)

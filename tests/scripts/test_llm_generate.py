@@ -121,8 +121,8 @@ def test_json_gives_one_object_for_each_story(main, trained):
 @pytest.mark.parametrize("prompt", ["", "<|story|> the <|endoftext|>", "лодка тонет 沈む船 ☃", "the man " * 50_000])
 def test_any_prompt_gets_a_story(main, trained, prompt):
     status, out, err = main(prompt, "--run", trained, "--seed", 1, *SHORT)
-    assert status == 0
-    assert out.strip() or len(out) > 1
+    model, tok = load(trained / "finetune", device="cpu")
+    assert (status, out) == (0, "".join(Story(model, tok, prompt, seed=1, max_tokens=12)) + "\n")
     assert "shortened" in err if len(prompt) > 1_000 else err.count("\n") <= 1
 
 
@@ -151,12 +151,23 @@ def test_every_possible_value_of_a_setting_writes_a_story(main, trained, extreme
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_quantized_weights_write_stories(main, trained, kind):
     status, out, _ = main("the man", "--run", trained, "--seed", 1, "--quantize", kind, *SHORT)
-    assert (status, out.endswith("\n")) == (0, True)
+    model, tok = load(trained / "finetune", "cpu", quantize=kind)
+    assert (status, out) == (0, "".join(Story(model, tok, "the man", seed=1, max_tokens=12)) + "\n")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_every_number_format_writes_stories(main, trained, dtype):
-    assert main("the man", "--run", trained, "--device", "cpu", "--dtype", dtype, *SHORT)[0] == 0
+    status, out, _ = main("the man", "--run", trained, "--seed", 1, "--device", "cpu", "--dtype", dtype, *SHORT)
+    model, tok = load(trained / "finetune", "cpu", dtype)
+    assert (status, out) == (0, "".join(Story(model, tok, "the man", seed=1, max_tokens=12)) + "\n")
+
+
+def test_want_of_memory_is_one_line(main, trained, monkeypatch):
+    def no_room(*_: object, **__: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("model.story.next_token", no_room)
+    assert_one_line(main("the man", "--run", trained, "--seed", 1), "no memory", "--quantize int8")
 
 
 def test_without_a_run_it_takes_the_story_run_else_the_newest_and_says_which(
@@ -228,6 +239,8 @@ def test_a_run_that_is_not_there_or_has_no_stage_yet_is_one_line(main, tmp_path)
     assert_one_line(main("the man", "--run", tmp_path / "run"), "no trained stage yet", "LLM-BPE.py --stage pretrain")
     (tmp_path / "file").write_text("no run", encoding="utf-8")
     assert_one_line(main("the man", "--run", tmp_path / "file"), "is a file")
+    for name in ("n" * 300, "no\0name"):
+        assert_one_line(main("the man", "--run", tmp_path / name), "cannot look for a run")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -333,6 +346,8 @@ def test_a_prompt_file_that_gives_no_prompt_is_one_line(main, trained, monkeypat
     assert_one_line(main("--prompt-file", tmp_path, "--run", trained), "cannot read", str(tmp_path))
     typed(monkeypatch)
     assert_one_line(main("--prompt-file", "-", "--run", trained), "no prompt in stdin")
+    (tmp_path / "mark.txt").write_text("\n", encoding="utf-8-sig")  # nothing but the mark that Windows puts first
+    assert_one_line(main("--prompt-file", tmp_path / "mark.txt", "--run", trained), "no prompt in")
 
 
 def test_prompts_too_long_are_counted(main, trained, monkeypatch):
@@ -342,7 +357,7 @@ def test_prompts_too_long_are_counted(main, trained, monkeypatch):
     assert out.count("the man the man ...\n\n") == 2
     assert (status, err) == (
         0,
-        "LLM-Generate: 2 of 3 prompts are too long for the model's context of 32 tokens and shortened\n",
+        "LLM-Generate: 2 of 3 prompts are too long and shortened: there is room for 16 tokens of a prompt\n",
     )
 
 
@@ -350,7 +365,8 @@ def test_help_and_wrong_use_answer_without_importing_torch():
     script = (
         "import runpy, sys\n"
         "main = runpy.run_path('LLM-Generate.py')['main']\n"
-        "assert main([]) == main(['x', '--top-k', 'many']) == main(['x', '--num', '0']) == 2\n"
+        "for wrong in (), ('--top-k', 'many'), ('--num', '0'), ('--max-tokens', '0'), ('--seed', '-1'):\n"
+        "    assert main(['x', *wrong] if wrong else []) == 2\n"
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -4,9 +4,11 @@ import contextlib
 import io
 import json
 import os
+import re
 import runpy
 import select
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -111,9 +113,9 @@ def test_streams_that_are_closed_count_as_empty_and_as_read_by_nobody(arguments)
 
 
 class Terminal:
-    """The command on a terminal of its own, so that what is typed is edited, and Ctrl-C is a signal."""
+    """A command on a terminal of its own, so that what is typed is edited, and Ctrl-C is a signal."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, script: Path = SCRIPT) -> None:
         import fcntl
         import termios
 
@@ -122,8 +124,9 @@ class Terminal:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background it is ignored
 
         self.end, end_of_command = os.openpty()
+        fcntl.ioctl(self.end, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))  # lines, columns
         self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, *arguments],
+            [sys.executable, script, *arguments],
             stdin=end_of_command,
             stdout=end_of_command,
             stderr=end_of_command,
@@ -186,3 +189,30 @@ def test_a_session_at_a_terminal_edits_lines_keeps_a_history_and_outlives_ctrl_c
     stories = (tmp_path / "stories.txt").read_text(encoding="utf-8").split("\n---\n\n")
     assert [story.split("\n\n")[0] for story in stories] == ["the man", "the man"]
     assert all(len(story) > len("the man\n\n\n") for story in stories)
+
+
+TRAINING = (
+    "--stage pretrain --dataset sample --preset nano --layers 1 --width 64 --vocab-size 400 --context 64 --steps 40"
+)
+
+
+@posix
+@pytest.mark.slow
+def test_a_training_shows_a_bar_on_a_terminal_and_lines_in_a_pipe(tmp_path: Path):
+    training = [*TRAINING.split(), "--eval-every", "20", "--batch-tokens", "256", "--device", "cpu", "--run"]
+    script = ROOT / "LLM-BPE.py"
+    with contextlib.closing(Terminal(*training, str(tmp_path / "seen"), script=script)) as terminal:
+        seen = terminal.wait_for("saved in ")
+        assert terminal.status() == 0
+    shown = [line for line in seen.replace("\n", "\r").split("\r") if "% " in line]
+    assert any(
+        re.search(r"\d% .*loss \d\.\d+, best \d\.\d+ bits/byte, [\d,]+ tokens/s, \d+:\d\d left", s) for s in shown
+    )
+    done = subprocess.run(
+        [sys.executable, script, *training, str(tmp_path / "piped")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+    assert "\r" not in done.stderr
+    assert "% " not in done.stderr
+    assert [line.split()[1] for line in done.stderr.splitlines() if line.startswith("step ")] == ["0", "20", "40"]
+    assert "next: python LLM-BPE.py --stage finetune" in done.stderr
