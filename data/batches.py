@@ -76,6 +76,11 @@ class TrainingBatches:
         """Scored tokens in an epoch."""
         return int((self._lengths - np.maximum(self._headers, 1)).sum())
 
+    @property
+    def positions_per_epoch(self) -> int:
+        """Positions in the first epoch's rows: with what is read again and padding, as the tokens of a step count."""
+        return self.rows_of_epoch(0) * self.context
+
     def rows_of_epoch(self, epoch: int) -> int:
         """Rows in an epoch; of pairs the number differs a little from epoch to epoch."""
         return len(self._plan(epoch))

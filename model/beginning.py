@@ -20,11 +20,12 @@ from data.layout import SPECIAL_TOKENS
 from data.sources import PairSource, TextSource, pair_source, text_source
 from data.tokens import TokenFile
 from model.build import build
+from model.compiling import can_compile
 from model.errors import ModelError
-from model.folder import CONFIG, MODEL_FILES, TOKENIZER, load_folder
+from model.folder import CONFIG, MODEL_FILES, TOKENIZER, WEIGHTS, load_folder
 from model.hardware import DTYPES
 from model.optimizer import Optimizer
-from model.plan import Plan, make_plan, pays_to_compile
+from model.plan import Plan, make_plan
 from model.report import RESUME
 from model.request import SHAPE_OPTIONS, Request, StageRecord, refuse_differences, resumed_settings, shape_options
 from model.run import RunFolder
@@ -43,6 +44,7 @@ class Beginning:
     tokenizer: Tokenizer
     plan: Plan
     weights: Mapping[str, Tensor] | None = None  # None: fresh ones, or those of resume.pt
+    pretrained: str | None = None  # hash of the file that the weights to finetune are from
 
 
 def source_of(stage: Stage, request: Request) -> TextSource | PairSource:
@@ -123,20 +125,21 @@ def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) 
         )
     source = pair_source(request.pairs, request.dataset, request.downloads)
     plan = make_plan("finetune", request, device, pretrained=(preset, loaded.model.config))
-    return Beginning(source, source.fingerprint(), loaded.tokenizer, plan, loaded.model.state_dict())
+    weights, origin_hash = loaded.model.state_dict(), origin_run.hash_of(pretrained / WEIGHTS)
+    return Beginning(source, source.fingerprint(), loaded.tokenizer, plan, weights, origin_hash)
 
 
 def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path, device: torch.device) -> Plan:
     """The plan of a stage that goes on: its own settings, and the limit asked for now if there is one."""
     settings = resumed_settings(stage, record, request, path)
     limit = request.limit(settings.tokens_per_step) or record.limit
-    compiled = pays_to_compile(settings.shape, limit, settings.tokens_per_step, device)
     return Plan(
         settings,
         limit,
+        preparing_seconds=record.preparing_seconds,
         closing_seconds=record.closing_seconds,
-        compiled=compiled,
-        most_steps=record.most_steps,
+        compiled=record.compiled and can_compile(device),  # the same code gives the same bits
+        most_steps=record.most_steps if limit == record.limit else None,
     )
 
 

@@ -45,8 +45,17 @@ class Score:
 
 
 @torch.no_grad()
-def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, progress: bool = False) -> Score:
+def evaluate(
+    model: LanguageModel,
+    held_out: HeldOut,
+    dtype: torch.dtype,
+    *,
+    micro_tokens: int | None = None,
+    progress: bool = False,
+) -> Score:
     """Score `held_out` with matrix products in `dtype`; the model is left in training mode as it was found.
+
+    micro_tokens: positions that go through the model at one time; by default as many as suit the device.
 
     Each process of a group (model/parallel.py) scores its share of the batches, and all get the whole score.
     """
@@ -58,7 +67,7 @@ def evaluate(model: LanguageModel, held_out: HeldOut, dtype: torch.dtype, *, pro
     hidden_bar = None if progress else True  # None: shown on a terminal
     with progress_bar(total=held_out.num_tokens, description="scoring", unit="tok", disable=hidden_bar) as bar:
         for batch in islice(held_out.batches(), rank(), None, world_size()):
-            for part in micro_batches(batch, device):
+            for part in micro_batches(batch, device, micro_tokens):
                 with matrix_products_in(dtype, device):
                     nats += summed_loss(model, part)
                 scored = int(part.scored.sum())

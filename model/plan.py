@@ -1,7 +1,8 @@
 """What to train, for how long, and why: said before it begins.
 
-In: a request, a device.  Out: a Plan. With --minutes the machine is measured for some seconds, and the largest preset
-it can train well in that time is chosen. All times are in seconds.
+In: a request, a device.  Out: a Plan. With --minutes the machine is measured for some seconds, and the preset is chosen
+that is expected to predict best after that time. What depends on the text is settled when its size is known. All times
+are in seconds.
 """
 
 import math
@@ -13,23 +14,29 @@ import torch
 from model.compiling import can_compile
 from model.config import PRESETS, ModelConfig
 from model.expectation import expected_bits_per_byte
-from model.hardware import dtype_name, pick_dtype
+from model.hardware import dtype_name, is_want_of_memory, pick_dtype
 from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
-from model.settings import Limit, Stage, TrainConfig
+from model.settings import STAGES, Limit, Stage, TrainConfig
 from model.speed import tokens_per_second
 
 # without a limit, on a machine without a GPU
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
 CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small to large
 GPU_BATCH_TOKENS = 65_536
+STEPS_PER_EPOCH = 16  # at least, where a step is so large
 REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
 REPEATED_DROPOUT = 0.2
-MOST_EPOCHS = 12  # times through a text in a timed training; more of them only made held-out text worse (LOG.md)
+MOST_EPOCHS = (
+    12  # times through a text in a timed training; with dropout the last of them bring next to nothing (LOG.md)
+)
+JUDGED_EPOCHS = 2  # times through a text after which held-out text is scored at the latest: what helps may soon harm
 EVALUATION_SHARE = 0.03  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.005  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
 # of a training step for as many tokens: a forward pass alone, windows that overlap by half, latest and averaged weights
 SCORING_COST = 2 * 2 / 3
-SAVING_SECONDS = 3.0  # the last save and the plot
+SAVING_SECONDS = 3.0  # the last save and the plot, but for what grows with the model:
+SAVED_BYTES, SAVED_PER_SECOND = 24, 3e8  # of each weight, in resume.pt and the folder; bytes written and hashed
+MEASURING_SHARE = 0.05  # of the time: what it takes longer to measure a model, one step is enough
 BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
 COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
 COMPILED_GAIN = 1.5  # times as fast as what is written, about; the preset that is chosen is measured (LOG.md)
@@ -39,6 +46,7 @@ COMPILING_SECONDS = 20.0
 LEAST_TRAINING = 0.1  # of the time, where preparing would leave less
 LEAST_RATE = {"cpu": 1e11, "mps": 1e12, "cuda": 1e13}  # operations per second that a device reaches in training
 TINY = 1e-6  # a share that makes an interval longer than any training
+LEAST_INTERVAL = 20  # steps between two evaluations
 
 
 @dataclass(frozen=True)
@@ -60,22 +68,38 @@ class Plan:
         """What the loop itself has: the limit less the closing, and no more steps than a small text is worth."""
         if self.limit.seconds is None:
             return self.limit
-        return Limit(steps=self.most_steps, seconds=max(1.0, self.limit.seconds - self.closing_seconds))
+        seconds = max(1.0, self.limit.seconds - self.closing_seconds)
+        return Limit(steps=self.most_steps, seconds=seconds, after=self.preparing_seconds)
 
     def with_vocabulary(self, vocab_size: int) -> "Plan":
         """This plan for a tokenizer of that many tokens."""
         settings = replace(self.settings, shape=replace(self.settings.shape, vocab_size=vocab_size))
         return replace(self, settings=settings)
 
-    def for_text(self, tokens_per_epoch: int, preparing_seconds: float) -> "Plan":
-        """This plan for a text of that many tokens, when it is known how long preparing took.
+    def for_text(
+        self, request: Request, tokens_per_epoch: int, held_out_tokens: int, preparing_seconds: float
+    ) -> "Plan":
+        """This plan for a text of that many tokens, and so many held out, when it is known how long preparing took.
 
-        What is read many times needs dropout, and in the end an end.
+        A step takes in a small part of the text, and held-out text is scored before the text has been read often,
+        unless the request says otherwise. What is read many times needs dropout, and in the end an end.
         """
-        plan = replace(self, preparing_seconds=preparing_seconds)
+        config = self.settings.config
+        if request.batch_tokens is None:
+            least = max(self.settings.shape.context, STAGES["pretrain"].batch_tokens)
+            batch_tokens = min(config.batch_tokens, max(least, tokens_per_epoch // STEPS_PER_EPOCH))
+            config = replace(config, batch_tokens=batch_tokens)
+        if request.eval_every is None:
+            scored = min(config.eval_tokens, held_out_tokens)
+            interval = evaluation_interval(config, scored, self.limit, self.tokens_per_second)
+            soon = math.ceil(JUDGED_EPOCHS * tokens_per_epoch / config.batch_tokens)
+            config = replace(config, eval_every=min(interval, max(LEAST_INTERVAL, soon)))
+        settings = replace(self.settings, config=config)
+        limit = request.limit(settings.tokens_per_step) or self.limit
+        plan = replace(self, settings=settings, limit=limit, preparing_seconds=preparing_seconds)
         if plan.tokens > REPEATED * tokens_per_epoch:
-            config = replace(plan.settings.config, dropout=REPEATED_DROPOUT)
-            plan = replace(plan, settings=replace(plan.settings, config=config))
+            config = replace(config, dropout=REPEATED_DROPOUT)
+            plan = replace(plan, settings=replace(settings, config=config))
         if plan.limit.seconds is not None and plan.tokens > MOST_EPOCHS * tokens_per_epoch:
             note = f"the text is small: {MOST_EPOCHS} times through it is enough"
             steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / plan.settings.tokens_per_step)
@@ -95,8 +119,10 @@ class Plan:
         return {
             "settings": self.settings.to_record(),
             "limit": self.limit.to_record(),
+            "preparing_seconds": self.preparing_seconds,
             "closing_seconds": self.closing_seconds,
             "most_steps": self.most_steps,
+            "compiled": self.compiled,
         }
 
     def lines(self, num_parameters: int, tokens_per_epoch: int, device: torch.device) -> list[str]:
@@ -153,27 +179,40 @@ def make_plan(
         shape = asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:
         derived["batch_tokens"] = shape.context
+        config = train_config(stage, request, **derived)
     compiled = pays_to_compile(shape, limit, config.batch_tokens, device)
-    closing = one_evaluation = speed = 0.0
+    closing = speed = 0.0
     if limit.seconds is not None:
-        speed = tokens_per_second(shape, config, device, dtype, compiled)
-        most = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
-        derived["eval_tokens"] = max(shape.context, min(config.eval_tokens, most))
+        most = MEASURING_SHARE * limit.seconds
+        speed = tokens_per_second(shape, config, device, dtype, compiled, most)
+        scored = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
+        derived["eval_tokens"] = max(shape.context, min(config.eval_tokens, scored))
         derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
-        one_evaluation = derived["eval_tokens"] * SCORING_COST / speed
-        closing = SAVING_SECONDS + one_evaluation
+        config = train_config(stage, request, **derived)
+        saving = SAVING_SECONDS + SAVED_BYTES * shape.num_parameters / SAVED_PER_SECOND
+        step = (
+            config.batch_tokens / speed
+        )  # which may begin at the last moment; in the mean it does so half a step before
+        closing = saving + config.eval_tokens * SCORING_COST / speed + step / 2
         notes.append(f"measured {speed:,.0f} tokens/s")
-    config = train_config(stage, request, **derived)
     if request.eval_every is None:
-        ends = 2 * one_evaluation / limit.seconds if limit.seconds else 0.0  # at the beginning and at the end
-        interval = SCORING_COST * config.eval_tokens / config.batch_tokens / max(EVALUATION_SHARE - ends, TINY)
-        config = replace(config, eval_every=max(20, math.ceil(interval)))
+        config = replace(config, eval_every=evaluation_interval(config, config.eval_tokens, limit, speed))
     settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
     if limit.steps is not None:
         limit = request.limit(settings.tokens_per_step) or limit  # --tokens: now it is known how many a step takes
     return Plan(
         settings, limit, closing_seconds=closing, tokens_per_second=speed, compiled=compiled, notes=tuple(notes)
     )
+
+
+def evaluation_interval(config: TrainConfig, scored: int, limit: Limit, speed: float) -> int:
+    """Steps between two evaluations of so many tokens, so that all of them have their share of the time.
+
+    speed: tokens per second, of a timed training, which is evaluated at its beginning and its end too.
+    """
+    cost = SCORING_COST * scored  # in tokens of training
+    ends = 2 * cost / speed / limit.seconds if limit.seconds is not None and speed else 0.0
+    return max(LEAST_INTERVAL, math.ceil(cost / config.batch_tokens / max(EVALUATION_SHARE - ends, TINY)))
 
 
 def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device: torch.device) -> bool:
@@ -203,8 +242,13 @@ def choose_preset(
     gain = COMPILED_GAIN if compiled else 1.0
     chosen, lowest = CANDIDATES[0], math.inf
     for name in CANDIDATES:
-        tokens = training * gain * tokens_per_second(PRESETS[name], config, device, dtype)
-        expected = expected_bits_per_byte(PRESETS[name].num_parameters, tokens)
+        try:
+            speed = tokens_per_second(PRESETS[name], config, device, dtype, False, MEASURING_SHARE * seconds)
+        except (MemoryError, RuntimeError) as error:
+            if name == chosen or not is_want_of_memory(error):
+                raise
+            break
+        expected = expected_bits_per_byte(PRESETS[name].num_parameters, training * gain * speed)
         if expected >= lowest:
             break
         chosen, lowest = name, expected

@@ -92,9 +92,10 @@ class Request:
             "dataset": self.dataset,
         }
 
-    def with_data_of(self, record: "StageRecord") -> "Request":
-        """This request, with the data of a recorded one unless it names data itself."""
-        if self.texts is not None or self.pairs is not None or self.dataset is not None:
+    def with_data_of(self, stage: Stage, record: "StageRecord") -> "Request":
+        """This request, with the data of the stage's record unless it names data for the stage itself."""
+        own = self.texts if stage == "pretrain" else self.pairs
+        if own is not None or self.dataset is not None:
             return self
         return replace(self, texts=record.texts, pairs=record.pairs, dataset=record.dataset)
 
@@ -140,16 +141,21 @@ class StageRecord:
 
     settings: Settings
     limit: Limit
+    preparing_seconds: float
     closing_seconds: float
     most_steps: int | None
+    compiled: bool
     finished: bool
-    summary: str  # what came of it, where it is finished
+    step: int  # where it is finished: how far it came,
+    seconds: float  # how long it took,
+    summary: str  # and what came of it
     source: str  # fingerprint of its data
     tokenizer: str  # fingerprint
     texts: tuple[Path, ...] | None
     pairs: Path | None
     dataset: str | None
     start_from: str | None
+    pretrained: str | None  # of finetuning: hash of the weights it began with, where that is known
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "StageRecord":
@@ -158,9 +164,13 @@ class StageRecord:
             return cls(
                 settings=Settings.from_record(record["settings"]),
                 limit=Limit(**record["limit"]),
+                preparing_seconds=float(record["preparing_seconds"]),
                 closing_seconds=float(record["closing_seconds"]),
                 most_steps=None if record["most_steps"] is None else int(record["most_steps"]),
+                compiled=bool(record["compiled"]),
                 finished=record["state"] == "finished",
+                step=int(record.get("step", 0)),
+                seconds=float(record.get("seconds", 0.0)),
                 summary=str(record.get("summary")),
                 source=str(record["source"]),
                 tokenizer=str(record["tokenizer"]),
@@ -168,12 +178,18 @@ class StageRecord:
                 pairs=None if record["pairs"] is None else Path(record["pairs"]),
                 dataset=record["dataset"],
                 start_from=record.get("start_from"),
+                pretrained=record.get("pretrained"),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ModelError) as error:
             raise ModelError(
                 f"run.json holds settings that are damaged or of another version ({error!r}); "
                 "pass --restart to train anew"
             ) from error
+
+    def is_done(self, limit: Limit) -> bool:
+        """Whether a training that is finished has nothing left to do under this limit."""
+        done = limit.progress(step=self.step, seconds=self.seconds, plateau=None, decay_share=1.0) >= 1.0
+        return self.finished and (done or limit == self.limit)
 
 
 def resumed_settings(stage: Stage, record: StageRecord, request: Request, path: Path) -> Settings:

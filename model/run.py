@@ -99,7 +99,12 @@ class RunFolder:
 
     def lists(self, file: Path) -> bool:
         """Whether the file's hash is recorded: it was written, whether or not it is still there."""
-        return self._name(file) in self.record.get("files", {})
+        return self.hash_of(file) is not None
+
+    def hash_of(self, file: Path) -> str | None:
+        """The hash that is recorded of a file of the run; None where there is none."""
+        found: str | None = self.record.get("files", {}).get(self._name(file))
+        return found
 
     def verify(self, *paths: Path) -> None:
         """Raise ModelError naming the first of these files, or files below these folders, that is not as recorded."""

@@ -10,6 +10,7 @@ from typing import Literal
 from model.errors import ConfigError
 
 Stage = Literal["pretrain", "finetune"]
+MOST_SEED = 2**63 - 1
 PLATEAU_DECAY = (
     0.25  # a training without a limit decays, when improvement has ended, for this share of the steps so far
 )
@@ -43,6 +44,8 @@ class TrainConfig:
         for name in ("warmup_steps", "weight_decay", "seed"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.seed > MOST_SEED:
+            raise ConfigError(f"seed is {self.seed}; it must be at most {MOST_SEED}")
         if self.decay_share > 1:
             raise ConfigError(f"decay_share is {self.decay_share}; it must be at most 1, the whole training")
         if not 0 <= self.dropout < 1:
@@ -70,6 +73,7 @@ class Limit:
 
     steps: int | None = None  # optimizer steps
     seconds: float | None = None  # wall-clock seconds from the stage's first start, its stops not counted
+    after: float = 0.0  # of those, how many were over before the first step: they are no part of the training
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -84,20 +88,14 @@ class Limit:
         ended, if it has; a training without a limit then decays for the same share of its length as any other.
         """
         if self.steps is not None or self.seconds is not None:
-            return min(1.0, max(step / (self.steps or math.inf), seconds / (self.seconds or math.inf)))
+            left = math.inf if self.seconds is None else self.seconds - self.after
+            by_time = (seconds - self.after) / left if left > 0 else 1.0
+            return min(1.0, max(0.0, step / (self.steps or math.inf), by_time))
         if plateau is None:
             return 0.0
         decayed = min(1.0, (step - plateau) / max(1.0, PLATEAU_DECAY * plateau))
         return 1.0 - decay_share * (1.0 - decayed)
 
-    def extends(self, other: "Limit") -> bool:
-        """Whether a training that ended at `other` has something left to do under this limit."""
-        if self.steps is not None and other.steps is not None:
-            return self.steps > other.steps
-        if self.seconds is not None and other.seconds is not None:
-            return self.seconds > other.seconds
-        return self != other
-
     def to_record(self) -> dict[str, float | None]:
-        """As JSON values; `Limit(**record)` undoes it."""
+        """What was asked for as JSON values; `Limit(**record)` undoes it."""
         return {"steps": self.steps, "seconds": self.seconds}

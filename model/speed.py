@@ -3,6 +3,7 @@
 In: a shape, settings, a device.  Out: tokens per second.
 """
 
+import math
 import time
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from bpe.freed_memory import keep_freed_memory
 from data.batches import Batch
 from model.build import build
 from model.config import ModelConfig
+from model.memory import fit
 from model.optimizer import Optimizer
 from model.parallel import world_size
 from model.settings import TrainConfig
@@ -23,11 +25,17 @@ MEASURED_STEPS = 2
 
 
 def tokens_per_second(
-    shape: ModelConfig, config: TrainConfig, device: torch.device, dtype: torch.dtype, compiled: bool = False
+    shape: ModelConfig,
+    config: TrainConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    compiled: bool = False,
+    most_seconds: float = math.inf,
 ) -> float:
     """Training positions per second of a model of this shape, on random tokens.
 
     compiled: in compiled code, which a training of the same shape in this process then uses too.
+    most_seconds: what takes longer than that is measured in fewer steps; compiling is not counted.
     Of a group of processes the others are taken to be as fast as this one.
     """
     keep_freed_memory()
@@ -35,15 +43,17 @@ def tokens_per_second(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = build(shape, dropout=config.dropout).to(device)
         run = Run(model, Optimizer(model, config, dtype), dtype, device)
+        fit(run, config.rows(shape.context) * shape.context)
         if compiled:
             run.compile()
         batch = random_batch(config.rows(shape.context), shape)
-        seconds = []
-        for _ in range(FIRST_STEPS + MEASURED_STEPS):
+        seconds: list[float] = []
+        not_counted = FIRST_STEPS if compiled else 0
+        while len(seconds) < FIRST_STEPS + MEASURED_STEPS and sum(seconds[not_counted:]) < most_seconds:
             start = time.perf_counter()
             take_step(run, config, 0.0, accumulate_gradients(run, batch, batch.inputs.size))
             seconds.append(time.perf_counter() - start)
-    return world_size() * batch.inputs.size / min(seconds[FIRST_STEPS:])
+    return world_size() * batch.inputs.size / min(seconds[FIRST_STEPS:] or seconds)
 
 
 def random_batch(rows: int, shape: ModelConfig) -> Batch:

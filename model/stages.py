@@ -8,6 +8,7 @@ follow it (model/following.py).
 """
 
 import logging
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +35,14 @@ from model.beginning import (
 from model.checkpoint import load_checkpoint
 from model.config import preset
 from model.errors import ModelError
-from model.folder import TOKENIZER
+from model.folder import TOKENIZER, WEIGHTS
 from model.following import Task, follow
 from model.hardware import naming_want_of_memory, pick_device
 from model.memory import estimate, fit
 from model.parallel import give_weights_of_first, group, of_first, own_device, rank
 from model.plan import Plan
 from model.report import RESUME, TrainingReport
-from model.request import DEFAULT_PRESET, SHAPE_OPTIONS, Request
+from model.request import DEFAULT_PRESET, SHAPE_OPTIONS, Request, StageRecord
 from model.run import RunFolder
 from model.settings import Stage
 from model.train import Run, train
@@ -68,7 +69,7 @@ def run_stages(stage: str, request: Request) -> None:
     kind = pick_device(request.device)
     with group():
         device = own_device(kind)
-        with naming_want_of_memory(device):
+        with naming_want_of_memory(device, "pass a smaller --preset, --context or --batch-tokens"):
             if rank() == 0:
                 lead(stage, request, device, started)
             else:
@@ -89,7 +90,16 @@ def lead(stage: str, request: Request, device: torch.device, started: float) -> 
             if request.restart or record_of("finetune", folder) is None:
                 source_of("finetune", finetuning)  # what is missing is said now, not after hours of pretraining
             train_stage("pretrain", folder, part_of(request, "pretrain"), device, started)
+            if (record := record_of("finetune", folder)) and moved_on(record, folder):
+                _log.warning("the pretrained model has moved on: finetuning begins anew from it")
+                finetuning = replace(finetuning.with_data_of("finetune", record), restart=True)
             train_stage("finetune", folder, finetuning, device, time.monotonic())
+
+
+def moved_on(record: StageRecord, folder: RunFolder) -> bool:
+    """Whether the run's pretrained model is another than the one that this stage, finetuning, began with."""
+    known = record.pretrained is not None and record.start_from is None
+    return known and record.pretrained != folder.hash_of(folder.path / "pretrain" / WEIGHTS)
 
 
 def part_of(request: Request, stage: Stage) -> Request:
@@ -126,11 +136,13 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     path = folder.path / stage
     record = None if request.restart else record_of(stage, folder)
     if record is not None:
-        request = request.with_data_of(record)
+        request = request.with_data_of(stage, record)
         plan = resumed_plan(stage, record, request, path, device)
-        if record.finished and not plan.limit.extends(record.limit):
+        if moved_on(record, folder):
+            _log.warning("the pretrained model has moved on since finetuning began; --restart begins from it")
+        if record.is_done(plan.limit):
             _log.warning("%s is finished: %s; more --steps or --minutes go on from its weights", path, record.summary)
-            _log.warning("next: %s", next_command(stage, folder.path))
+            _log.warning("next: %s", next_command(stage, folder.path, request.dataset))
             of_first(None)
             return
         begun = take_up(stage, folder, request, record, plan)
@@ -142,9 +154,12 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     tokens = folder.path / "tokens"
     files = prepared(begun.source.examples, begun.tokenizer, tokens, stage, begun.fingerprint)
     batches, held_out = batches_of(files, begun.tokenizer, begun.plan)
+    tokens_per_epoch = batches.positions_per_epoch
     if record is None:
-        begun = replace(begun, plan=begun.plan.for_text(batches.tokens_per_epoch, time.monotonic() - started))
+        sizes = tokens_per_epoch, held_out.num_tokens
+        begun = replace(begun, plan=begun.plan.for_text(request, *sizes, time.monotonic() - started))
     plan, config = begun.plan, begun.plan.settings.config
+    batches.rows = config.rows(batches.context)
     run = build_run(plan, device, begun.weights)
     report = TrainingReport(folder, stage, begun.tokenizer, plan)
     if record is not None:
@@ -158,7 +173,8 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         if request.restart and stage == "pretrain":
             keep_tokenizer(folder, begun.tokenizer, begun.source.name)
         report.began()
-        folder.note_stage(stage, start_from=None if request.start_from is None else str(request.start_from))
+        start_from = None if request.start_from is None else str(request.start_from)
+        folder.note_stage(stage, start_from=start_from, pretrained=begun.pretrained)
     folder.note_stage(
         stage,
         state="training",
@@ -168,9 +184,9 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         tokenizer=begun.tokenizer.fingerprint,
     )
     memory = estimate(run, plan.settings.tokens_per_step) if record else fit(run, plan.settings.tokens_per_step)
-    sizes = run.model.num_parameters, batches.tokens_per_epoch
-    expected = plan.expectation(*sizes) if stage == "pretrain" and record is None else []
-    for line in (*plan.lines(*sizes, device), *expected, memory.line):
+    parameters = run.model.num_parameters
+    expected = plan.expectation(parameters, tokens_per_epoch) if stage == "pretrain" and record is None else []
+    for line in (*plan.lines(parameters, tokens_per_epoch, device), *expected, memory.line):
         _log.warning("%s", line)
     if plan.compiled:
         run.compile()
@@ -181,10 +197,14 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     if not done:
         _log.warning("stopped at step %d and saved; the same command goes on from there", run.step)
         raise KeyboardInterrupt
+    if run.best is None:
+        raise ModelError(
+            f"{path} was given no time for a step; pass more --minutes, and it goes on from what is prepared"
+        )
     summary = report.finished(run)
     folder.note_stage(stage, state="finished", summary=summary, step=run.step, seconds=round(run.seconds, 1))
     _log.warning("%s", summary)
-    _log.warning("saved in %s; next: %s", path, next_command(stage, folder.path))
+    _log.warning("saved in %s; next: %s", path, next_command(stage, folder.path, request.dataset))
 
 
 def refuse_no_time(run: Run, plan: Plan) -> None:
@@ -197,13 +217,14 @@ def refuse_no_time(run: Run, plan: Plan) -> None:
         )
 
 
-def next_command(stage: Stage, run: Path) -> str:
-    """What a person types after this stage."""
+def next_command(stage: Stage, run: Path, dataset: str | None) -> str:
+    """What a person types after this stage. dataset: what it was trained on, if that has a name."""
     if stage == "pretrain":
-        return f"python LLM-BPE.py --stage finetune{run_option(run)}"
+        same = f" --dataset {dataset}" if dataset in PAIRS else ""
+        return f"python LLM-BPE.py --stage finetune{run_option(run)}{same}"
     return f'python LLM-Generate.py "A man in a sinking ship"{run_option(run)}'
 
 
 def run_option(run: Path) -> str:
     """The option that names this run, where one is needed."""
-    return "" if run == Request().run else f" --run {run}"
+    return "" if run == Request().run else f" --run {shlex.quote(str(run))}"

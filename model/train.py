@@ -128,7 +128,7 @@ def train(
 ) -> bool:
     """Advance `run` to its limit, or until the report of any process wants to stop; return whether it got there.
 
-    Raises Diverged when the loss or its gradient is no longer a number; the weights are then those of the step before.
+    Raises Diverged when the loss, its gradient or a held-out score is no longer a number.
     """
     keep_freed_memory()
     first, began = (0, 0.0) if limit.seconds is None else (run.step, of_first(run.progress(limit, config)))
@@ -255,7 +255,7 @@ def judge(run: Run, held_out: HeldOut, config: TrainConfig, report: Report) -> N
 
 def score(run: Run, held_out: HeldOut) -> float:
     """Bits per byte of the model as it is. Raises Diverged when that is not a number."""
-    bits_per_byte = evaluate(run.model, held_out, run.dtype).bits_per_byte
+    bits_per_byte = evaluate(run.model, held_out, run.dtype, micro_tokens=run.micro_tokens).bits_per_byte
     if not math.isfinite(bits_per_byte):
         raise Diverged(run, f"held-out text takes {bits_per_byte} bits per byte")
     return bits_per_byte

@@ -19,12 +19,19 @@ from model.plan import (
     COMPILED_GAIN,
     COMPILING_SECONDS,
     EVALUATION_SHARE,
+    GPU_BATCH_TOKENS,
+    JUDGED_EPOCHS,
+    LEAST_INTERVAL,
     LEAST_RATE,
     LEAST_TRAINING,
     MOST_EPOCHS,
     PREPARING_SECONDS,
     REPEATED,
+    SAVED_BYTES,
+    SAVED_PER_SECOND,
+    SAVING_SECONDS,
     SCORING_COST,
+    STEPS_PER_EPOCH,
     Plan,
     choose_preset,
     make_plan,
@@ -122,12 +129,13 @@ def test_evaluation_takes_its_share_of_a_timed_training_at_most(minutes: float, 
 
 @given(minutes=st.floats(0.2, 1000), rate=st.floats(1e9, 1e13))
 def test_a_timed_training_leaves_time_for_its_last_evaluation_and_save(minutes: float, rate: float) -> None:
-    made = timed(minutes, rate)
+    made = replace(timed(minutes, rate), preparing_seconds=0.5)
     assert made.limit == Limit(seconds=60 * minutes)
-    assert made.training_limit.seconds is not None
-    assert made.training_limit.seconds == max(1.0, 60 * minutes - made.closing_seconds)
+    assert made.training_limit == Limit(seconds=max(1.0, 60 * minutes - made.closing_seconds), after=0.5)
     evaluation = made.settings.config.eval_tokens * SCORING_COST * made.settings.shape.num_parameters / rate
-    assert made.closing_seconds > evaluation
+    saving = SAVED_BYTES * made.settings.shape.num_parameters / SAVED_PER_SECOND
+    step = made.settings.config.batch_tokens * made.settings.shape.num_parameters / rate
+    assert made.closing_seconds == pytest.approx(SAVING_SECONDS + saving + evaluation + step / 2)
 
 
 @given(minutes=st.floats(0.2, 1000), rate=st.floats(1e9, 1e13), name=st.sampled_from(CANDIDATES))
@@ -206,7 +214,7 @@ def test_the_plan_says_what_to_expect_where_it_knows_how_much_will_be_read() -> 
     steps = make_plan("pretrain", Request(steps=10, preset="nano", batch_tokens=1_000, dtype="float32"), CPU)
     (line,) = steps.expectation(1_377_920, 768)
     assert f"about {expected_bits_per_byte(1_377_920, 7_680, 768):.2f} bits per byte" in line
-    minutes = timed(2.5, RATE).for_text(10**9, 30)
+    minutes = timed(2.5, RATE).for_text(Request(), 10**9, 10**5, 30)
     (line,) = minutes.expectation(1_377_920, 10**9)
     tokens = (1 - EVALUATION_SHARE) * (150 - 30 - minutes.closing_seconds) * minutes.tokens_per_second
     assert f"about {expected_bits_per_byte(1_377_920, tokens):.2f} bits per byte" in line
@@ -239,7 +247,7 @@ def make_steps_plan(steps: int = 100) -> Plan:
 def test_a_timed_training_goes_through_its_text_only_so_often(
     seconds: float, preparing: float, speed: float, tokens_per_epoch: int
 ) -> None:
-    made = plan_of(seconds, speed).for_text(tokens_per_epoch, preparing)
+    made = plan_of(seconds, speed).for_text(Request(), tokens_per_epoch, 10**5, preparing)
     epochs = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing) * speed / tokens_per_epoch
     if epochs > MOST_EPOCHS:
         steps = made.training_limit.steps or 0
@@ -255,7 +263,60 @@ def test_a_timed_training_goes_through_its_text_only_so_often(
 def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_text_repeats(
     steps: int, tokens_per_epoch: int
 ) -> None:
-    made = make_steps_plan(steps).for_text(tokens_per_epoch, 20)
+    made = make_steps_plan(steps).for_text(Request(steps=steps), tokens_per_epoch, 10**5, 20)
     assert made.training_limit == Limit(steps=steps)
     epochs = steps * made.settings.tokens_per_step / tokens_per_epoch
     assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
+
+
+@given(
+    steps=st.one_of(st.none(), st.integers(1, 10_000)),
+    tokens_per_epoch=st.integers(500, 10**8),
+    held_out=st.integers(1, 10**6),
+)
+def test_held_out_text_is_scored_before_a_text_was_read_often_whatever_ends_the_training(
+    steps: int | None, tokens_per_epoch: int, held_out: int
+) -> None:
+    request = Request(steps=steps, dtype="float32")
+    for device in (CPU, torch.device("cuda")):
+        if steps is None and device == CPU:
+            continue
+        config = make_plan("pretrain", request, device).for_text(request, tokens_per_epoch, held_out, 0).settings.config
+        epochs = config.eval_every * config.batch_tokens / tokens_per_epoch
+        assert epochs < JUDGED_EPOCHS + config.batch_tokens / tokens_per_epoch or config.eval_every == LEAST_INTERVAL
+        cost = SCORING_COST * min(held_out, config.eval_tokens) / config.batch_tokens / EVALUATION_SHARE
+        assert config.eval_every <= max(LEAST_INTERVAL, cost + 1)  # a short held-out text costs little
+    asked = Request(steps=steps or 5, eval_every=7)
+    assert (
+        make_plan("pretrain", asked, CPU).for_text(asked, tokens_per_epoch, held_out, 0).settings.config.eval_every == 7
+    )
+
+
+@given(tokens_per_epoch=st.integers(500, 10**8), tokens=st.integers(1, 10**9))
+def test_a_step_takes_in_a_small_part_of_a_text_also_on_a_gpu(tokens_per_epoch: int, tokens: int) -> None:
+    request, gpu = Request(tokens=tokens, dtype="float32"), torch.device("cuda")
+    made = make_plan("pretrain", request, gpu).for_text(request, tokens_per_epoch, 10**5, 0)
+    batch_tokens, a_step = made.settings.config.batch_tokens, made.settings.tokens_per_step
+    assert STAGES["pretrain"].batch_tokens <= batch_tokens <= GPU_BATCH_TOKENS
+    assert STEPS_PER_EPOCH * batch_tokens <= tokens_per_epoch or batch_tokens == STAGES["pretrain"].batch_tokens
+    assert 2 * STEPS_PER_EPOCH * batch_tokens > tokens_per_epoch or batch_tokens == GPU_BATCH_TOKENS
+    assert ((made.limit.steps or 0) - 1) * a_step < tokens <= (made.limit.steps or 0) * a_step
+    asked = Request(tokens=tokens, batch_tokens=9_000, dtype="float32")
+    assert (
+        make_plan("pretrain", asked, gpu).for_text(asked, tokens_per_epoch, 9, 0).settings.config.batch_tokens == 9_000
+    )
+
+
+def test_a_preset_that_the_device_has_no_room_for_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = CANDIDATES[:2]
+
+    def speed(shape: ModelConfig, *_: object) -> float:
+        if shape not in [PRESETS[name] for name in fits]:
+            raise MemoryError
+        return 1e9  # so fast that the largest would be chosen
+
+    monkeypatch.setattr(plan, "tokens_per_second", speed)
+    assert choose_preset(600, STAGES["pretrain"], CPU, torch.float32, compiled=False) == fits[-1]
+    fits = ()
+    with pytest.raises(MemoryError):
+        choose_preset(600, STAGES["pretrain"], CPU, torch.float32, compiled=False)

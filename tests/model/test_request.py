@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.sources import PAIRS, TEXTS
 from model.config import preset
@@ -75,24 +77,42 @@ def test_settings_asked_for_are_taken_and_the_others_are_the_stages_own(stage: S
 
 
 def recorded(request: Request, **changes: Any) -> dict[str, Any]:
-    facts = Plan(SETTINGS, Limit(steps=5), closing_seconds=1.5).to_record() | request.data_record()
-    return facts | {"state": "finished", "summary": "done", "source": "abc", "tokenizer": "def"} | changes
+    plan = Plan(SETTINGS, Limit(steps=5), preparing_seconds=2.5, closing_seconds=1.5, compiled=True)
+    facts = {"state": "finished", "summary": "done", "source": "abc", "tokenizer": "def"}
+    return plan.to_record() | request.data_record() | facts | changes
 
 
 @pytest.mark.parametrize("data", [{"texts": (Path("a"), Path("b"))}, {"pairs": Path("c")}, {"dataset": "sample"}, {}])
 def test_a_recorded_stage_is_read_back_with_its_data(data: dict[str, Any]) -> None:
     request = Request(**data)
     record = StageRecord.from_record(recorded(request, start_from="runs/old"))
-    assert (record.settings, record.limit, record.closing_seconds) == (SETTINGS, Limit(steps=5), 1.5)
+    assert (record.settings, record.limit, record.compiled) == (SETTINGS, Limit(steps=5), True)
+    assert (record.preparing_seconds, record.closing_seconds) == (2.5, 1.5)
     assert (record.finished, record.summary, record.source, record.tokenizer) == (True, "done", "abc", "def")
     assert record.start_from == "runs/old"
-    assert Request().with_data_of(record) == request
-    for own in ({"texts": (Path("x"),)}, {"pairs": Path("x")}, {"dataset": "gutenberg"}):
-        assert Request(**own).with_data_of(record) == Request(**own)  # type: ignore[arg-type]
+    for stage in get_args(Stage):
+        assert Request().with_data_of(stage, record) == request
+        own: dict[str, Any]
+        for own in ({"texts" if stage == "pretrain" else "pairs": (Path("x"),)}, {"dataset": "gutenberg"}):
+            assert Request(**own).with_data_of(stage, record) == Request(**own)
+    of_the_other_stage = Request(pairs=Path("x")).with_data_of("pretrain", record)
+    assert (of_the_other_stage.texts, of_the_other_stage.dataset) == (request.texts, request.dataset)
+
+
+@given(step=st.integers(0, 9), asked=st.integers(1, 9), seconds=st.floats(0, 9), finished=st.booleans())
+def test_a_finished_training_is_done_with_what_it_was_asked_for_and_with_less(
+    step: int, asked: int, seconds: float, finished: bool
+) -> None:
+    record = StageRecord.from_record(recorded(Request(), step=step, seconds=seconds))
+    record = replace(record, finished=finished, limit=Limit(seconds=8.5))
+    assert record.is_done(Limit(seconds=8.5)) == finished  # perhaps it ended sooner than that, but of itself
+    assert record.is_done(Limit(steps=asked)) == (finished and step >= asked)
+    assert record.is_done(Limit(seconds=float(asked))) == (finished and seconds >= asked)
+    assert not record.is_done(Limit())
 
 
 MISSING = sorted(recorded(Request()).keys() - {"summary"})
-OTHER_KINDS = {"settings": 5, "limit": 5, "closing_seconds": "soon", "texts": 5, "pairs": 5}
+OTHER_KINDS = {"settings": 5, "limit": 5, "closing_seconds": "soon", "step": "last", "texts": 5, "pairs": 5}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ IMPOSSIBLE: dict[str, list[float]] = {
     "patience": [0, -1],
     "warmup_steps": [-1],
     "weight_decay": [-0.1, float("nan")],
-    "seed": [-1],
+    "seed": [-1, 2**63],
     "dropout": [-0.1, 1, float("nan")],
 }
 LIMITS = st.one_of(st.builds(Limit, steps=st.integers(1, 100)), st.builds(Limit, seconds=st.floats(1, 100)))
@@ -80,15 +80,21 @@ def test_without_a_limit_the_end_begins_at_the_plateau(plateau: int, decay_share
     assert at(plateau) <= at(plateau + PLATEAU_DECAY * plateau / 2) <= at(plateau + PLATEAU_DECAY * plateau + 1) == 1
 
 
-@given(limit=LIMITS, other=LIMITS)
-def test_only_a_further_limit_extends_another(limit: Limit, other: Limit) -> None:
-    assert not limit.extends(limit)
-    if (limit.steps is None) == (other.steps is None):
-        assert limit.extends(other) == ((limit.steps or limit.seconds or 0) > (other.steps or other.seconds or 0))
-    else:
-        assert limit.extends(other)
-    assert limit.extends(Limit())
-    assert not Limit().extends(Limit())
+@given(after=st.floats(0, 100), training=st.floats(0.1, 100), share=st.floats(0, 1))
+def test_what_was_over_before_the_first_step_is_no_part_of_a_training(
+    after: float, training: float, share: float
+) -> None:
+    def at(seconds: float) -> float:
+        limit = Limit(seconds=after + training, after=after)
+        return limit.progress(step=0, seconds=seconds, plateau=None, decay_share=0.5)
+
+    assert at(after / 2) == at(after) == 0
+    assert at(after + share * training) == pytest.approx(share, abs=1e-9)
+    assert at(after + 1.001 * training) == 1
+
+
+def test_a_training_whose_time_was_over_before_it_began_is_at_its_end() -> None:
+    assert Limit(seconds=1, after=1).progress(step=0, seconds=1, plateau=None, decay_share=0.5) == 1
 
 
 @given(limit=LIMITS)

@@ -1,5 +1,7 @@
 """Laws of measuring speed: real steps of that shape, and nothing else is disturbed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -29,6 +31,14 @@ def test_the_speed_is_measured_on_real_steps_and_no_random_number_is_missed(monk
     assert torch.equal(torch.get_rng_state(), before)
     assert steps == [SHAPE] * (speed.FIRST_STEPS + speed.MEASURED_STEPS)
     torch.set_num_threads(threads)
+
+
+def test_what_takes_too_long_is_measured_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10**6, 10))  # every look at it ten seconds later
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    measured = speed.tokens_per_second(SHAPE, STAGES["pretrain"], CPU, torch.float32, most_seconds=5)
+    assert measured == STAGES["pretrain"].batch_tokens / 10
+    assert next(clock) == 20
 
 
 def test_a_batch_of_random_tokens_is_scored_whole() -> None:

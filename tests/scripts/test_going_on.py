@@ -57,7 +57,7 @@ def test_other_texts_than_the_runs_own_are_refused(
     run = tmp_path / "run"
     pretrain(run)
     (corpus / "texts" / "new.txt").write_text("Another text.\n")
-    assert pretrain(run, "--steps", 9)
+    assert pretrain(run, "--steps", 9) == 2
     assert "give the same data to go on, or pass --restart" in complaint()
 
 
@@ -184,10 +184,14 @@ def test_a_divergence_keeps_the_last_good_state(
 ) -> None:
     run = tmp_path / "run"
     pretrain(run)
-    monkeypatch.setattr("model.train.accumulate_gradients", lambda *_: float("nan"))
-    assert pretrain(run, "--steps", 6) == 2
+    good = (run / "pretrain" / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("model.train.accumulate_gradients", lambda *_: float("nan"))
+        assert pretrain(run, "--steps", 6) == 2
     assert "step 4 diverged: loss nan" in complaint()
     RunFolder(run).verify(run)
+    assert good == (run / "pretrain" / "model.safetensors").read_bytes()
+    assert pretrain(run, "--steps", 6) == 0
 
 
 def test_a_learning_rate_that_is_far_too_high_ends_in_one_line_with_the_best_weights_kept(
@@ -209,7 +213,7 @@ class Killed(BaseException):
 def test_a_stage_killed_before_its_first_save_begins_where_it_began(
     pretrain: Door, finetune: Door, tmp_path: Path, same_weights: Same, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    def kill(*_: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise Killed
 
     straight, killed = tmp_path / "straight", tmp_path / "killed"

@@ -4,16 +4,19 @@ import errno
 import json
 import os
 import re
+import shlex
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bpe import Tokenizer
 from data.sources import PAIRS, TEXTS
 from model.config import PRESETS
-from model.plan import Plan
+from model.plan import SAVING_SECONDS, Plan
+from model.request import Request
 from model.run import RunFolder
 
 Door = Callable[..., int]
@@ -52,16 +55,16 @@ def test_a_timed_run_ends_on_time_with_the_learning_rate_decayed(
 ) -> None:
     preparing, for_text = [], Plan.for_text
 
-    def noted(plan: Plan, tokens_per_epoch: int, preparing_seconds: float) -> Plan:
+    def noted(plan: Plan, request: Request, tokens: int, held_out_tokens: int, preparing_seconds: float) -> Plan:
         preparing.append(preparing_seconds)
-        return for_text(plan, tokens_per_epoch, preparing_seconds)
+        return for_text(plan, request, tokens, held_out_tokens, preparing_seconds)
 
     monkeypatch.setattr(Plan, "for_text", noted)
     run = tmp_path / "run"
     texts = ("--texts", corpus / "texts")
     assert llm_bpe("--stage", "pretrain", "--run", run, *texts, *tiny, *quick, "--minutes", 0.12) == 0
     stage = RunFolder(run).stage("pretrain")
-    assert stage["seconds"] < 0.12 * 60 + 10
+    assert 0.12 * 60 - SAVING_SECONDS - 1 < stage["seconds"] < 0.12 * 60 + 10
     assert 0 < preparing[0] < stage["seconds"]
     entries = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     assert [entry["multiplier"] for entry in entries if "multiplier" in entry][-1] < 0.1
@@ -101,6 +104,7 @@ WRONG_OPTIONS: dict[str, tuple[list[str], str]] = {
     "batch": (["--batch-tokens", "16"], "less than one row"),
     "rate": (["--lr", "-1"], "above 0"),
     "seed": (["--seed", "-1"], "seed is -1"),
+    "huge seed": (["--seed", str(2**64)], f"seed is {2**64}"),
     "foreign device": (["--device", "meta"], "no device 'meta'"),
     "another run's model": (["--from", "elsewhere"], "makes no use of --from"),
     "pairs": (["--pairs", "elsewhere"], "makes no use of --pairs"),
@@ -199,6 +203,48 @@ def test_what_is_missing_for_the_second_stage_is_said_before_the_first(
         assert not (run / "pretrain").exists()
 
 
+def test_a_pretrained_model_that_moved_on_is_said_to_have_and_all_stages_finetune_it_anew(
+    llm_bpe: Door, pretrain: Door, finetune: Door, corpus: Path, tmp_path: Path, quick: list[str], capfd: Any
+) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    finetune(run)
+    capfd.readouterr()
+    assert finetune(run) == 0
+    assert "moved on" not in capfd.readouterr().err
+    pretrain(run, "--steps", 6)
+    assert finetune(run) == 0
+    assert "moved on since finetuning began; --restart begins from it" in capfd.readouterr().err
+    assert llm_bpe("--stage", "all", "--run", run, "--steps", 6) == 0
+    said = capfd.readouterr().err
+    assert "pretrain is finished" in said
+    assert "finetuning begins anew from it" in said
+    steps = [json.loads(line)["step"] for line in (run / "finetune" / "metrics.jsonl").read_text().splitlines()]
+    assert (steps[0], steps[-1]) == (0, 6)
+    assert llm_bpe("--stage", "all", "--run", run, "--steps", 6) == 0
+    assert "moved on" not in capfd.readouterr().err
+
+
+def test_fewer_steps_than_were_taken_change_nothing(llm_bpe: Door, pretrain: Door, tmp_path: Path, capfd: Any) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    record = (run / "run.json").read_bytes()
+    for less in (("--steps", 3), ("--minutes", 0.0001)):
+        assert llm_bpe("--stage", "pretrain", "--run", run, *less) == 0
+    assert capfd.readouterr().err.count("is finished") == 2
+    assert (run / "run.json").read_bytes() == record
+
+
+def test_the_next_command_can_be_typed_as_it_stands(
+    llm_bpe: Door, tmp_path: Path, tiny: list[str], quick: list[str], complaint: Said
+) -> None:
+    run = tmp_path / "my run"
+    assert llm_bpe("--stage", "pretrain", "--dataset", "sample", "--run", run, *tiny, *quick, "--steps", 1) == 0
+    command = shlex.split(complaint().partition("next: python LLM-BPE.py ")[2])
+    assert command == ["--stage", "finetune", "--run", str(run), "--dataset", "sample"]
+    assert llm_bpe(*command, *quick, "--steps", 1) == 0
+
+
 def test_finetuning_keeps_the_pretrained_shape_and_says_so(
     pretrain: Door, finetune: Door, tmp_path: Path, complaint: Said
 ) -> None:
@@ -284,4 +330,4 @@ def test_a_model_too_large_for_the_device_is_one_clear_line(
 
     monkeypatch.setattr("model.beginning.build", refuse)
     assert pretrain(tmp_path / "run") == 2
-    assert complaint().startswith("LLM-BPE: cpu has no memory for a model and batches of this size; pass a smaller")
+    assert complaint().startswith("LLM-BPE: cpu has no memory for this; pass a smaller")
