@@ -29,7 +29,9 @@ from bpe.pairs import Pair
 from bpe.rows import GrowingArray, Numbers
 
 Ids = npt.NDArray[np.integer[Any]]
+NewPairs = tuple[Ids, Ids, Numbers, Ids]  # first and second ids, places, and by what to sort them
 
+PART = 1 << 14  # places at a time: what is computed of so many stays in a core's cache
 SMALL = 1 << 29  # bytes in all words; there are less than 2**31 pairs then, three for each byte, and 32 bits suffice
 
 
@@ -40,6 +42,11 @@ class Batch:
     pairs: Numbers
     places: Numbers
     which: Numbers
+
+    def parts(self) -> "Iterator[Batch]":
+        """The same with some of the places after the other."""
+        for part in _parts(len(self.places)):
+            yield Batch(self.pairs, self.places[part], self.which[part])
 
 
 class IndexedPairs:
@@ -66,7 +73,8 @@ class IndexedPairs:
         has_next[np.cumsum(np.append(0, lengths))] = False
         places = np.arange(len(has_next), dtype=dtype)[has_next]
         firsts, seconds = text[:-1][has_next], text[1:][has_next]
-        self._take_in(firsts, seconds, places, by=firsts.astype(np.uint16) << 8 | seconds)
+        keys = firsts.astype(np.uint16) << 8 | seconds
+        self._take_in(firsts, seconds, places, by=keys, keys=keys)
 
     def merges(self, first_id: int) -> Iterator[Pair]:
         """See `Pairs`. What the pairs of a batch do to the words is done after the last of them is out."""
@@ -81,78 +89,118 @@ class IndexedPairs:
 
     def _batch(self, pairs: Numbers) -> Batch:
         """The first of these pairs that overlap nowhere, at least one. Where they are is marked."""
-        mark = len(self._table)
-        places, which = self._table.places(pairs)
-        still = self._at[places] == pairs[which]  # other merges may have been there
-        places, which = places[still], which[still]
-        self._at[places] = mark + which
+        places, which = self._mark(pairs)
         firsts, seconds = self._table.ids(pairs)
         lengths = self._lengths.values[firsts]
-        others = self._at[places + lengths[which]] - mark  # which pair begins with this one's second token
-        overlaps = np.flatnonzero(others >= 0)
-        one, other = which[overlaps], others[overlaps]
-        reach = np.maximum(one, other)
-        reach += one == other
-        num_taken = int(reach.min(initial=len(pairs)))
-        taken = which < num_taken
+        num_taken = min(
+            _num_apart(len(pairs), some.which, self._at.take(some.places + lengths[some.which]) - len(self._table))
+            for some in Batch(pairs, places, which).parts()
+        )
+        last, end = np.searchsorted(which, [num_taken - 1, num_taken]).tolist()  # places of one pair stand together
+        self._at[places[end:]] = pairs[which[end:]]
+        places, which = places[:end], which[:end]
         if firsts[num_taken - 1] == seconds[num_taken - 1]:  # it may overlap itself
-            last = np.flatnonzero(which == num_taken - 1)
-            taken[last] = _every_other(places[last], lengths[num_taken - 1])
-        self._at[places[~taken]] = pairs[which[~taken]]
-        return Batch(pairs[:num_taken], places[taken], which[taken])
+            taken = np.ones(end, np.bool_)
+            taken[last:] = _every_other(places[last:], lengths[num_taken - 1])
+            self._at[places[~taken]] = pairs[num_taken - 1]
+            places, which = places[taken], which[taken]
+        return Batch(pairs[:num_taken], places, which)
+
+    def _mark(self, pairs: Numbers) -> tuple[Numbers, Numbers]:
+        """Mark where these pairs are. Out: the places, and which of the pairs it is."""
+        places, which = self._table.places(pairs)
+        marked = []
+        for some in Batch(pairs, places, which).parts():
+            still = self._at.take(some.places) == pairs.take(some.which)  # other merges may have been there
+            places, which = some.places[still], some.which[still]
+            self._at[places] = len(self._table) + which
+            marked.append((places, which))
+        places, which = map(np.concatenate, zip(*marked, strict=True))
+        return places, which
 
     def _merge(self, batch: Batch) -> None:
         """Replace the pairs of a batch by new tokens, and take in the pairs that these make."""
-        table, places, mark, first_new = self._table, batch.places, len(self._table), len(self._lengths.values)
-        ends, right = self._write_tokens(batch)
-        lefts = places - 1
-        lefts += np.minimum(self._at[lefts] + 1, 0)  # from the last byte of the token before to its first
-        left = self._at[lefts]
-        to_left = np.flatnonzero((left != NO_PAIR) & (left < mark))  # a new token there has this one to its right
-        to_right = np.flatnonzero(right != NO_PAIR)
-        lefts, left, right = lefts[to_left], left[to_left], right[to_right]
-        left_ids, right_ids = table.ids(left)[0], table.ids(right)[1]
-        marks = self._at[ends[to_right]] - mark
-        right_ids = np.where(marks >= 0, first_new + marks, right_ids)
-        self._at[places] = NO_PAIR
+        first_lengths, second_lengths = (self._lengths.values[ids] for ids in self._table.ids(batch.pairs))
+        first_new = len(self._lengths.values)
+        self._lengths.extend(first_lengths + second_lengths)
+        right = [self._write_tokens(some, first_lengths, second_lengths) for some in batch.parts()]
+        new = [self._new_pairs(some, *behind, first_new) for some, behind in zip(batch.parts(), right, strict=True)]
+        self._at[batch.places] = NO_PAIR
+        to_left, to_right = zip(*new, strict=True)
+        firsts, seconds, places, by = map(np.concatenate, zip(*to_left, *to_right, strict=True))
+        self._take_in(firsts, seconds, places, by, keys_of(firsts, seconds))
 
-        times, new_ids = self._times[places].astype(np.int64), first_new + batch.which
-        table.lose(batch.pairs[batch.which], times)
-        table.lose(left, times[to_left])
-        table.lose(right, times[to_right])
-        self._take_in(
-            np.concatenate((left_ids, new_ids[to_right])),
-            np.concatenate((new_ids[to_left], right_ids)),
-            np.concatenate((lefts, places[to_right])),
-            by=np.concatenate((left_ids, right_ids)),
-        )
+    def _write_tokens(self, batch: Batch, first_lengths: Numbers, second_lengths: Numbers) -> tuple[Numbers, Numbers]:
+        """Make one token of two. Out: the places behind it, and the pairs that the second made with the next token.
 
-    def _write_tokens(self, batch: Batch) -> tuple[Numbers, Numbers]:
-        """Make one token of two. Out: the places behind it, and the pairs that the second made with the next token."""
-        firsts, seconds = self._table.ids(batch.pairs)
-        first_lengths = self._lengths.values[firsts]
-        lengths = first_lengths + self._lengths.values[seconds]
-        self._lengths.extend(lengths)
-        middles, ends = batch.places + first_lengths[batch.which], batch.places + lengths[batch.which]
-        right = self._at[middles]
+        first_lengths, second_lengths: of the two tokens of each pair.
+        """
+        middles = batch.places + first_lengths[batch.which]
+        ends = middles + second_lengths[batch.which]
+        right = self._at.take(middles)
         self._at[middles] = NO_PAIR
-        self._at[ends - 1] = -lengths[batch.which]
+        self._at[ends - 1] = batch.places - ends
         return ends, right
 
-    def _take_in(self, firsts: Ids, seconds: Ids, places: Numbers, by: Ids) -> None:
+    def _new_pairs(self, batch: Batch, ends: Numbers, right: Numbers, first_new: int) -> "tuple[NewPairs, NewPairs]":
+        """The pairs that new tokens make with what stands to the left of them, and to the right, and what these lose.
+
+        ends, right: what `_write_tokens` says. first_new: the id of the first new token.
+        """
+        table, places, mark = self._table, batch.places, len(self._table)
+        lefts = places - 1
+        lefts += np.minimum(self._at.take(lefts) + 1, 0)  # from the last byte of the token before to its first
+        left = self._at.take(lefts)
+        to_left = np.flatnonzero((left != NO_PAIR) & (left < mark))  # a new token there has this one to its right
+        to_right = np.flatnonzero(right != NO_PAIR)
+        lefts, left, right = lefts.take(to_left), left.take(to_left), right.take(to_right)
+        left_ids, right_ids = table.ids(left)[0], table.ids(right)[1]
+        marks = self._at.take(ends.take(to_right)) - mark
+        right_ids = np.where(marks >= 0, first_new + marks, right_ids)
+
+        times, new_ids = self._times.take(places).astype(np.int64), first_new + batch.which
+        table.lose(batch.pairs.take(batch.which), times)
+        table.lose(left, times.take(to_left))
+        table.lose(right, times.take(to_right))
+        return (
+            (left_ids, new_ids.take(to_left), lefts, left_ids),
+            (new_ids.take(to_right), right_ids, places.take(to_right), right_ids),
+        )
+
+    def _take_in(self, firsts: Ids, seconds: Ids, places: Numbers, by: Ids, keys: Ids) -> None:
         """Put the pairs of these ids, all new, into the table and in their places.
 
         by: numbers; sorted by them, with equals left as they are, the places of each pair stand together.
+        keys: numbers, the same for one pair, others for another.
         """
         order = by.astype(np.min_scalar_type(by.max(initial=0))).argsort(kind="stable")  # up to 16 bits, a radix sort
-        firsts, seconds, places = firsts[order], seconds[order], places[order]
+        keys, places = keys.take(order), places.take(order)
         is_start = np.ones(len(places), np.bool_)
-        is_start[1:] = (firsts[1:] != firsts[:-1]) | (seconds[1:] != seconds[:-1])
+        np.not_equal(keys[1:], keys[:-1], out=is_start[1:])
         starts = np.flatnonzero(is_start)
+        first_ones = order[starts]
         sizes = np.diff(starts, append=len(places))
-        counts = np.add.reduceat(self._times[places], starts, dtype=np.int64)
-        pairs = self._table.add(keys_of(firsts[starts], seconds[starts]), counts, sizes, places)
+        counts = np.add.reduceat(self._times.take(places), starts, dtype=np.int64)
+        pairs = self._table.add(keys_of(firsts[first_ones], seconds[first_ones]), counts, sizes, places)
         self._at[places] = np.repeat(pairs, sizes)
+
+
+def _num_apart(num_pairs: int, which: Numbers, others: Numbers) -> int:
+    """How many of some pairs, from the first on, overlap nowhere.
+
+    which: which of the pairs it is, at some places; others: which one begins there with this one's second token, if one
+    does, else a number below 0.
+    """
+    overlaps = np.flatnonzero(others >= 0)
+    one, other = which.take(overlaps), others.take(overlaps)
+    reach = np.maximum(one, other)
+    reach += one == other
+    return int(reach.min(initial=num_pairs))
+
+
+def _parts(length: int) -> Iterator[slice]:
+    """Slices of an array of that length, at least one."""
+    return (slice(start, start + PART) for start in range(0, max(1, length), PART))
 
 
 def _every_other(places: Numbers, step: int) -> npt.NDArray[np.bool_]:
