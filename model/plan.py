@@ -39,7 +39,9 @@ SAVED_BYTES, SAVED_PER_SECOND = 24, 3e8  # of each weight, in resume.pt and the 
 MEASURING_SHARE = 0.05  # of the time: what it takes longer to measure a model, one step is enough
 BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
 COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
-COMPILED_GAIN = 1.5  # times as fast as what is written, about; the preset that is chosen is measured (LOG.md)
+# of the time that a step takes as it is written, compiling saves about so much for nano, and so much less for a model
+# of ten times the parameters (LOG.md); the preset that is chosen is measured
+COMPILING_SAVES, LESS_BY_SIZE = 0.37, 0.19
 # what a timed training takes before its first step, about: reckoned with where a preset is chosen, later measured
 PREPARING_SECONDS = 15.0  # starting, measuring, the tokenizer, the token files
 COMPILING_SECONDS = 20.0
@@ -239,7 +241,6 @@ def choose_preset(
     """
     preparing = PREPARING_SECONDS + (COMPILING_SECONDS if compiled else 0.0)
     training = training_seconds(seconds, preparing)
-    gain = COMPILED_GAIN if compiled else 1.0
     chosen, lowest = CANDIDATES[0], math.inf
     for name in CANDIDATES:
         try:
@@ -248,8 +249,15 @@ def choose_preset(
             if name == chosen or not is_want_of_memory(error):
                 raise
             break
+        gain = compiled_gain(PRESETS[name]) if compiled else 1.0
         expected = expected_bits_per_byte(PRESETS[name].num_parameters, training * gain * speed)
         if expected >= lowest:
             break
         chosen, lowest = name, expected
     return chosen
+
+
+def compiled_gain(shape: ModelConfig) -> float:
+    """How many times as fast a model of this shape is trained in compiled code as it is written, about."""
+    tenfold = math.log10(shape.num_parameters / PRESETS["nano"].num_parameters)
+    return 1 / (1 - max(0.0, COMPILING_SAVES - LESS_BY_SIZE * max(0.0, tenfold)))

@@ -16,7 +16,6 @@ from model.plan import (
     BETWEEN_SAVES,
     CANDIDATES,
     COMPILED_FROM,
-    COMPILED_GAIN,
     COMPILING_SECONDS,
     EVALUATION_SHARE,
     GPU_BATCH_TOKENS,
@@ -34,6 +33,7 @@ from model.plan import (
     STEPS_PER_EPOCH,
     Plan,
     choose_preset,
+    compiled_gain,
     make_plan,
     pays_to_compile,
 )
@@ -79,7 +79,9 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(rate: float, seco
         parameters = PRESETS[name].num_parameters
         preparing = PREPARING_SECONDS + compiled * COMPILING_SECONDS
         training = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
-        return expected_bits_per_byte(parameters, training * (COMPILED_GAIN if compiled else 1) * rate / parameters)
+        return expected_bits_per_byte(
+            parameters, training * (compiled_gain(PRESETS[name]) if compiled else 1) * rate / parameters
+        )
 
     assert chosen == min(CANDIDATES, key=expected)
     place = CANDIDATES.index(chosen)
@@ -101,6 +103,12 @@ def test_what_compiling_takes_and_brings_is_reckoned_with_where_the_training_is_
     monkeypatch.setattr(plan, "choose_preset", choose)
     timed(minutes, RATE)
     assert asked == [60 * minutes >= COMPILED_FROM]
+
+
+@pytest.mark.parametrize(("name", "measured"), [("nano", 1.56), ("micro", 1.42), ("tiny", 1.44), ("mini", 1.3)])
+def test_compiling_brings_about_what_was_measured_and_never_harm(name: str, measured: float) -> None:
+    assert compiled_gain(PRESETS[name]) == pytest.approx(measured, rel=0.05)
+    assert compiled_gain(preset("large", layers=99)) == 1
 
 
 def test_candidates_stand_from_small_to_large() -> None:
