@@ -67,6 +67,7 @@ class Helpers(Generic[Given, Question, Answer]):
                     while places and helper.has_answered(wait=not left):
                         answers[places[0]] = cast(Answer, helper.answer())
                         places.popleft()
+                    # the last items are for who is free, not for a queue
                     while len(left) > len(places) * len(asked) and len(places) < AHEAD and not too_long:
                         places.append(left.pop())
                         if not helper.ask(question(items[places[-1]])):

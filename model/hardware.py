@@ -70,9 +70,8 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
-    if device.type == "cpu":
-        give_back_freed_memory()
     if device.type == "cpu" and (table := Path("/proc/meminfo")).exists():  # Linux; in steps of 1024 bytes
+        give_back_freed_memory()
         available = re.search(r"^MemAvailable: +(\d+) kB$", table.read_text(encoding="utf-8"), re.MULTILINE)
         return 1024 * int(available[1]) if available else None
     return None

@@ -10,7 +10,7 @@ from typing import Literal
 from model.errors import ConfigError
 
 Stage = Literal["pretrain", "finetune"]
-MOST_SEED = 2**63 - 1
+MOST_SEED = 2**63 - 1  # torch's generators take seeds up to here without a sign
 PLATEAU_DECAY = (
     0.25  # a training without a limit decays, when improvement has ended, for this share of the steps so far
 )

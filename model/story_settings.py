@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from model.ending import ENDINGS
 from model.errors import ConfigError
+from model.settings import MOST_SEED
 
 MAX_TOKENS = 2_000  # about 1,500 words: nearly every story has ended before
-SEEDS = 2**63  # torch's generators take these without a sign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,5 +53,5 @@ def check_limits(*, max_tokens: int = MAX_TOKENS, ending: str = ENDINGS[0], seed
         raise ConfigError(f"max-tokens {max_tokens} leaves no room for a story; pass 1 or more")
     if ending not in ENDINGS:
         raise ConfigError(f"there is no ending {ending!r}; there are {', '.join(ENDINGS)}")
-    if seed is not None and not 0 <= seed < SEEDS:
+    if seed is not None and not 0 <= seed <= MOST_SEED:
         raise ConfigError(f"seed {seed} is not between 0 and 2**63 - 1; any number there will do")
