@@ -26,9 +26,7 @@ GPU_BATCH_TOKENS = 65_536
 STEPS_PER_EPOCH = 16  # at least, where a step is so large
 REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
 REPEATED_DROPOUT = 0.2
-MOST_EPOCHS = (
-    12  # times through a text in a timed training; with dropout the last of them bring next to nothing (LOG.md)
-)
+MOST_EPOCHS = 12  # times through a text in a timed training; with dropout the last of them bring little (LOG.md)
 JUDGED_EPOCHS = 2  # times through a text after which held-out text is scored at the latest: what helps may soon harm
 EVALUATION_SHARE = 0.03  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.005  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
