@@ -17,6 +17,8 @@ from model.config import ModelConfig
 from model.folder import save_folder
 from model.run import RunFolder
 
+LOGITS = 3.0  # their standard deviation, as a trained model's: the filters leave a handful of tokens, not thousands
+
 
 def save_random_run(shape: ModelConfig, run: Path) -> Path:
     """Make a run with a pretrained stage, of any preset but `classic`; the stage's folder."""
@@ -47,7 +49,7 @@ def random_model(shape: ModelConfig, tok: Tokenizer) -> LanguageModel:
         if weights.dim() == 1:
             nn.init.normal_(weights, mean=1.0, std=0.1)
         else:
-            nn.init.normal_(weights, std=0.02 if "embed" in name else weights.size(1) ** -0.5)
+            nn.init.normal_(weights, std=(LOGITS if "embed" in name else 1.0) * weights.size(1) ** -0.5)
     with torch.no_grad():
         model.get_parameter("model.embed_tokens.weight")[list(tok.special_tokens.values())] = 0.0
     return model

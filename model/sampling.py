@@ -1,23 +1,28 @@
 """From logits to the next token.
 
-In: the model's logits (..., vocabulary) and the story's latest tokens.  Out: a token id, by greedy choice or by chance.
+In: the model's logits, (vocabulary,), and the story's latest tokens.  Out: a token id, the likeliest or one by chance.
 
 The filters run in this order, which is also that of transformers, so that settings carry over:
 
     repeat penalty -> temperature -> top-k -> top-p -> min-p -> one draw
 
 Each filter sees what the one before it left, as a distribution of its own. The most likely token survives them all. The
-end of a story stands outside: its probability is the model's own.
+end of a story stands outside: its probability is the model's own. All of it is NumPy, whose calls cost a quarter of
+torch's: what is left after the first look is a handful of numbers.
 """
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.errors import ModelError
 from model.story_settings import Sampling
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
 
 REPEAT_WINDOW = 64  # tokens, about four sentences: loops are shorter, and a name may come back after that for nothing
 
@@ -36,39 +41,40 @@ def next_token(
     generator: on the CPU; one number is taken from it per token, so a story depends on its own seed alone.
     Raises ModelError when no logit is a finite number.
     """
-    logits = logits.cpu().to(torch.float64, copy=True)  # some devices have no float64
-    ending = 0.0 if end is None else float(logits.softmax(-1)[end])
-    if recent and sampling.repeat_penalty != 1:
-        logits = penalise_repeats(logits, torch.tensor(recent[-REPEAT_WINDOW:]), sampling.repeat_penalty)
-    best = float(logits.amax())
+    scores: Floats = logits.float().cpu().numpy().copy()
+    best = float(scores.max())
     if not math.isfinite(best):
         raise ModelError(
             "the model's output is not a number; load it with --dtype float32, or train it anew if that is no help"
         )
+    ending = 0.0
+    if end is not None and sampling.temperature > 0:
+        ending = math.exp(float(scores[end]) - best) / float(np.exp(scores - best).sum())
+    if recent and sampling.repeat_penalty != 1:
+        penalise_repeats(scores, recent[-REPEAT_WINDOW:], sampling.repeat_penalty)
     if sampling.temperature == 0:
-        return int(logits.argmax())
-    if end is not None and ending < 1.0:
-        logits[end] = -math.inf
-        best = float(logits.amax())
-    ids = within_reach(logits, best, sampling)
-    weights = probabilities(logits[ids], sampling)
+        return int(scores.argmax())
     if 0.0 < ending < 1.0:
-        ids = torch.cat((ids, torch.tensor([end])))
-        weights = torch.cat((weights * (1.0 - ending), torch.tensor([ending], dtype=weights.dtype)))
+        scores[end] = -math.inf
+    ids = within_reach(scores, sampling)
+    weights = probabilities(scores[ids].astype(np.float64), sampling)
+    if end is not None and 0.0 < ending < 1.0:
+        ids, weights = np.append(ids, end), np.append(weights * (1.0 - ending), ending)
     return int(ids[draw(weights, generator)])
 
 
-def penalise_repeats(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
-    """Make recent tokens less likely: positive logits are divided by the penalty, negative ones multiplied.
+def penalise_repeats(logits: Floats, recent: Sequence[int], penalty: float) -> None:
+    """Make recent tokens less likely, in place: positive logits are divided by the penalty, negative ones multiplied.
 
-    logits: (..., vocabulary); recent: ids (..., n); returns logits' shape. A token that came twice counts once.
+    logits: (vocabulary,); recent: ids; one that came twice counts once.
     Keskar et al. 2019 (CTRL), arXiv:1909.05858, section 4.1.
     """
-    scores = logits.gather(-1, recent)
-    return logits.scatter(-1, recent, torch.where(scores > 0, scores / penalty, scores * penalty))
+    ids = np.array(recent)
+    scores = logits[ids]
+    logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
 
 
-def within_reach(logits: Tensor, best: float, sampling: Sampling) -> Tensor:
+def within_reach(logits: Floats, sampling: Sampling) -> NDArray[np.intp]:
     """The ids, in order, of all tokens that the filters can leave, and perhaps of a few more; logits: (vocabulary,).
 
     Where min-p drops what lies far below the best logit, the others have a handful to look at, not the vocabulary. Not
@@ -76,43 +82,52 @@ def within_reach(logits: Tensor, best: float, sampling: Sampling) -> Tensor:
     """
     least = -math.inf
     if sampling.min_p > 0 and sampling.top_p == 1:
-        rounding = 1e-9 * (abs(best) + sampling.temperature)
+        best = float(logits.max())
+        rounding = 4 * float(np.finfo(logits.dtype).eps) * (abs(best) + sampling.temperature)
         least = best + sampling.temperature * math.log(sampling.min_p) - rounding
-    return (logits > least).nonzero().squeeze(-1)
+    return np.flatnonzero(logits >= least)
 
 
-def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """The distribution to draw from, after temperature and filters; logits (..., vocabulary) in, the same shape out.
+def probabilities(logits: NDArray[np.float64], sampling: Sampling) -> NDArray[np.float64]:
+    """The distribution to draw from, after temperature and filters; logits: (tokens,), and so is what is returned.
 
     Equal logits at the edge of top-p are kept by smaller id first, at the edge of top-k all of them.
     Top-k: Fan et al. 2018, arXiv:1805.04833; top-p: Holtzman et al. 2020, arXiv:1904.09751, section 3.1;
     min-p: Nguyen et al. 2025, arXiv:2407.01082, section 3.
     """
     # the best logit becomes 0 before the division, so that the smallest temperature overflows towards -inf alone
-    logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
-    if 0 < sampling.top_k < logits.shape[-1]:
-        smallest_kept = logits.topk(sampling.top_k).values[..., -1:]
-        logits = logits.masked_fill(logits < smallest_kept, -math.inf)
+    with np.errstate(over="ignore"):
+        logits = (logits - logits.max()) / sampling.temperature
+    if 0 < sampling.top_k < len(logits):
+        smallest_kept = np.partition(logits, -sampling.top_k)[-sampling.top_k]
+        logits = np.where(logits < smallest_kept, -math.inf, logits)
     if sampling.top_p < 1:
-        ordered, ids = logits.softmax(-1).sort(descending=True, stable=True)
-        mass_before = ordered.cumsum(-1) - ordered
-        dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, ids, mass_before >= sampling.top_p)
-        logits = logits.masked_fill(dropped, -math.inf)
+        shares = normalised(logits)
+        ordered = np.argsort(-shares, kind="stable")
+        mass_before = np.cumsum(shares[ordered]) - shares[ordered]
+        logits[ordered[mass_before >= sampling.top_p]] = -math.inf
     if sampling.min_p > 0:
-        logits = logits.masked_fill(logits < math.log(sampling.min_p), -math.inf)  # the best logit is 0
-    return logits.softmax(-1)
+        logits = np.where(logits < math.log(sampling.min_p), -math.inf, logits)  # the best logit is 0
+    return normalised(logits)
 
 
-def draw(weights: Tensor, generator: torch.Generator) -> int:
-    """One id by chance, in proportion to its weight (vocabulary,); ids of weight 0 never come.
+def normalised(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax of logits of which the best is 0."""
+    weights: NDArray[np.float64] = np.exp(logits)
+    weights /= weights.sum()
+    return weights
 
-    One uniform number is looked up in the running sum: the inverse of the distribution function, in float64.
+
+def draw(weights: NDArray[np.float64], generator: torch.Generator) -> int:
+    """The place of one weight by chance, in proportion to it; one that is 0 never comes. weights: (tokens,).
+
+    One uniform number is looked up in the running sum: the inverse of the distribution function.
     """
-    ids = weights.nonzero().squeeze(-1)
-    running = weights[ids].double().cumsum(-1)
-    uniform = torch.rand((), dtype=torch.float64, generator=generator)
-    place = torch.searchsorted(running, uniform * running[-1], right=True)
-    return int(ids[min(int(place), len(ids) - 1)])  # a product that rounds up to the whole sum is the last id
+    places = np.flatnonzero(weights)
+    running = np.cumsum(weights[places])
+    uniform = float(torch.rand((), dtype=torch.float64, generator=generator))
+    place = int(np.searchsorted(running, uniform * running[-1], side="right"))
+    return int(places[min(place, len(places) - 1)])  # a product that rounds up to the whole sum is the last one
 
 
 def probabilities_by_definition(logits: Sequence[float], recent: Sequence[int], sampling: Sampling) -> dict[int, float]:
@@ -121,7 +136,7 @@ def probabilities_by_definition(logits: Sequence[float], recent: Sequence[int], 
     Slow on purpose, in plain Python; the tests trust it. The temperature must be above 0.
     """
 
-    def normalised(weights: dict[int, float]) -> dict[int, float]:
+    def shares(weights: dict[int, float]) -> dict[int, float]:
         total = math.fsum(weights.values())
         return {token: weight / total for token, weight in weights.items()}
 
@@ -135,9 +150,9 @@ def probabilities_by_definition(logits: Sequence[float], recent: Sequence[int], 
         last = kept[best_first[min(sampling.top_k, len(scores)) - 1]]
         kept = {token: weight for token, weight in kept.items() if weight >= last}
     top, mass = dict[int, float](), 0.0
-    for token, probability in normalised(kept).items():
+    for token, probability in shares(kept).items():
         if mass < sampling.top_p or sampling.top_p == 1:  # a sum may reach 1 by rounding before it is whole
             top[token] = probability
         mass += probability
     most = max(top.values())
-    return normalised({token: weight for token, weight in top.items() if weight >= sampling.min_p * most})
+    return shares({token: weight for token, weight in top.items() if weight >= sampling.min_p * most})
