@@ -1,5 +1,6 @@
 """Laws of choosing the next token: every filter against its definition, the draw against its probabilities."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -64,11 +65,8 @@ def test_the_filters_leave_what_their_definition_leaves(logits: list[float], sam
     top_p=st.sampled_from([1.0, 1.0, 0.9]),
     scale=st.sampled_from([1.0, 1.0, 1.0, 1e-3, 1e6]),
     kind=st.sampled_from([np.float32, np.float64]),
-    edge=st.integers(1, 40),
 )
-def test_what_is_within_reach_is_all_that_the_filters_leave(logits, sampling, top_p, scale, kind, edge):
-    if sampling.min_p == 0.05:  # let its edge lie where a logit does, but for rounding
-        sampling = replace(sampling, min_p=math.exp(-edge / 8 * scale / sampling.temperature))
+def test_what_is_within_reach_is_all_that_the_filters_leave(logits, sampling, top_p, scale, kind):
     sampling = replace(sampling, top_p=top_p)
     scores = np.array([*logits, -math.inf], dtype=kind) * kind(scale)
     ids = within_reach(scores, sampling)
@@ -77,6 +75,14 @@ def test_what_is_within_reach_is_all_that_the_filters_leave(logits, sampling, to
     np.testing.assert_allclose(left, expected, rtol=1e-12)
     if sampling.min_p == top_p == 1:
         assert len(ids) == (expected > 0).sum()
+
+
+@pytest.mark.parametrize("temperature", [0.8, 1.7])
+def test_no_token_at_the_edge_of_min_p_is_out_of_reach_by_rounding(temperature: float):
+    for best, below in itertools.product(range(-40, 41), range(1, 41)):
+        scores = np.array([best, best - below]) / 8
+        sampling = Sampling(temperature=temperature, min_p=math.exp(-below / 8 / temperature))
+        assert len(within_reach(scores, sampling)) >= (probabilities(scores, sampling) > 0).sum()
 
 
 @given(logits=logit_rows, sampling=samplings)
