@@ -9,7 +9,7 @@ between the products is float32, whatever the weights are.
 model/transformer.py is the definition; it is what trains, and the tests hold this to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
 import torch
@@ -20,8 +20,10 @@ from torch.linalg import vector_norm
 from model import products
 from model.attention import Cache, RMSNorm, attend, join_heads, positions_of, rotary_tables, visible
 from model.language_model import LanguageModel
-from model.products import Product, few_rows
+from model.products import MOST_ROWS, Product
 from model.transformer import Block, Transformer
+
+ROWS = min(MOST_ROWS.values())  # that a loop takes at once through all layers, with one token each
 
 
 class Tied(Protocol):
@@ -37,16 +39,23 @@ class Tied(Protocol):
 
 
 class FusedTransformer(LanguageModel):
-    """What a Transformer says. linear, tied: lay out its matrices and its embedding, (vocab_size, width)."""
+    """What a Transformer says.
+
+    linear: lays out matrices, (outputs, inputs), one for each layer; tied: the embedding, (vocab_size, width).
+    """
 
     def __init__(
-        self, transformer: Transformer, linear: Callable[[Tensor], Product], tied: Callable[[Tensor], Tied]
+        self, transformer: Transformer, linear: Callable[[Iterable[Tensor]], Product], tied: Callable[[Tensor], Tied]
     ) -> None:
         super().__init__(transformer.config)
         self.stage = transformer.stage
         config, decoder = transformer.config, transformer.model
+        layers = [cast(Block, layer) for layer in decoder.layers]
         with torch.no_grad():
-            self.blocks: list[FusedBlock] = [FusedBlock(cast(Block, block), linear) for block in decoder.layers]
+            self.products: list[Product] = [linear(map(part, layers)) for part in PARTS]
+            self.blocks: list[FusedBlock] = [
+                FusedBlock(block, *(product[layer] for product in self.products)) for layer, block in enumerate(layers)
+            ]
             self.embedding: Tied = tied(decoder.embed_tokens.weight)
             self.norm: FusedNorm = FusedNorm(decoder.norm)
         places = torch.arange(config.context, device=transformer.device)
@@ -69,8 +78,8 @@ class FusedTransformer(LanguageModel):
         cache: Cache | None = None,
     ) -> Tensor:
         places = positions_of(ids, positions, cache, self.config.context)
-        by_default = positions is None and segments is None
-        if self.one_token is not None and cache is not None and by_default and few_rows(ids) and ids.size(1) == 1:
+        by_default = positions is None and segments is None and ids.size(1) == 1 and len(ids) <= ROWS
+        if self.one_token is not None and cache is not None and by_default:
             hidden = self.one_token.hidden(ids, places, cache)
             cache.advance()
             return hidden
@@ -94,27 +103,47 @@ class FusedTransformer(LanguageModel):
     @property
     def weight_bytes(self) -> int:
         """Bytes of matrices that are read for every token."""
-        sizes = [product.nbytes for block in self.blocks for product in block.products]
-        return sum(sizes) + self.embedding.nbytes
+        return sum(product.nbytes for product in self.products) + self.embedding.nbytes
 
     def _norm_weight(self) -> Tensor:
         weight: Tensor = self.norm.weight
         return weight
 
 
+def queries_keys_values(block: Block) -> Tensor:
+    """The three matrices as one."""
+    attention = block.self_attn
+    return torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
+
+
+def out(block: Block) -> Tensor:
+    """What attention ends with."""
+    return block.self_attn.o_proj.weight
+
+
+def gate_up(block: Block) -> Tensor:
+    """A gate and what it gates, as one."""
+    return torch.cat((block.mlp.gate_proj.weight, block.mlp.up_proj.weight))
+
+
+def down(block: Block) -> Tensor:
+    """What the feed-forward layer ends with."""
+    return block.mlp.down_proj.weight
+
+
+PARTS = queries_keys_values, out, gate_up, down
+
+
 class FusedBlock:
     """A Block of model/transformer.py."""
 
-    def __init__(self, block: Block, linear: Callable[[Tensor], Product]) -> None:
-        attention, mlp = block.self_attn, block.mlp
-        projections = attention.q_proj, attention.k_proj, attention.v_proj
+    def __init__(
+        self, block: Block, queries_keys_values: Product, out: Product, gate_up: Product, down: Product
+    ) -> None:
+        attention = block.self_attn
         self.layer, self.head_size = attention.layer, attention.head_size
-        self.heads, self.kv_heads, _ = (projection.out_features // self.head_size for projection in projections)
-        self.queries_keys_values = linear(torch.cat([projection.weight for projection in projections]))
-        self.out = linear(attention.o_proj.weight)
-        self.gate_up = linear(torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)))
-        self.down = linear(mlp.down_proj.weight)
-        self.products: list[Product] = [self.queries_keys_values, self.out, self.gate_up, self.down]
+        self.heads, self.kv_heads = (p.out_features // self.head_size for p in (attention.q_proj, attention.k_proj))
+        self.queries_keys_values, self.out, self.gate_up, self.down = queries_keys_values, out, gate_up, down
         self.input_norm = FusedNorm(block.input_layernorm)
         self.feed_forward_norm = FusedNorm(block.post_attention_layernorm)
         self.head_norm = FusedHeadNorm(attention.q_norm, self.heads, attention.k_norm, self.kv_heads)

@@ -20,7 +20,7 @@ from model.folder import save_folder
 from model.fused import FusedTransformer
 from model.loading import default_run, find_stage, load_stage
 from model.products import fastest
-from model.quantize import Int4Linear, Int8Linear
+from model.quantize import Biased, Int4Linear, Int8Linear
 
 ROOT = Path(__file__).resolve().parents[2]
 TOK = Tokenizer.train(["the man swam to the ship; the ship sank"] * 2, vocab_size=262, special_tokens=SPECIAL_TOKENS)
@@ -84,15 +84,16 @@ def test_on_the_cpu_a_transformer_comes_laid_out_for_writing(tmp_path, quantize)
     laid_out, _ = load(tmp_path, "cpu", quantize=quantize)
     assert laid_out.stage == "pretrain"
     assert isinstance(laid_out, FusedTransformer)
-    products = {None: type(fastest(torch.ones(1, 1), torch.float16)), "int8": Int8Linear, "int4": Int4Linear}
-    assert {type(product) for block in laid_out.blocks for product in block.products} == {products[quantize]}
+    products = {None: type(fastest([torch.ones(1, 1)])), "int8": Int8Linear, "int4": Int4Linear}
+    assert {type(product) for product in laid_out.products} == {products[quantize]}
 
 
 def test_a_classic_model_is_its_own_layout(tmp_path):
     classic = build(preset("classic", layers=1, width=64, heads=1, hidden=64, context=16, vocab_size=TOK.vocab_size))
     save_folder(tmp_path / "finetune", classic.state_dict(), classic.config, TOK, stage="finetune")
     assert isinstance(load(tmp_path, "cpu")[0], Classic)
-    assert any(isinstance(module, Int4Linear) for module in load(tmp_path, "cpu", quantize="int4")[0].modules())
+    layers = [module for module in load(tmp_path, "cpu", quantize="int4")[0].modules() if isinstance(module, Biased)]
+    assert {type(layer.product) for layer in layers} == {Int4Linear}
 
 
 def test_the_default_run_is_story_else_the_one_saved_last(tmp_path):

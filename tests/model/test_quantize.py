@@ -1,4 +1,4 @@
-"""Laws of few bits: how far a weight may move, that the kernels compute the definition, what it weighs."""
+"""Laws of few bits: how far a weight may move, that the products compute the definition, what it weighs."""
 
 import subprocess
 import sys
@@ -18,14 +18,24 @@ from model.build import LanguageModel, build
 from model.config import PRESETS, ModelConfig, preset
 from model.context import CachedContext, RecomputedContext
 from model.errors import ConfigError
-from model.fused import FusedTransformer
-from model.products import FEW_ROWS, HAS_LOOPS, FastestTied, fastest
-from model.quantize import GROUP, Int4Linear, Int8Linear, from_int4, from_int8, quantize, to_int4, to_int8
+from model.fused import ROWS, FusedTransformer
+from model.products import GROUP, HAS_LOOPS, MOST_ROWS, FastestTied, by_loop, fastest
+from model.quantize import (
+    Biased,
+    Int4Linear,
+    Int8Linear,
+    from_int4,
+    from_int8,
+    pack,
+    quantize,
+    to_int4,
+    to_int8,
+    unpack,
+)
 
 ROOT = Path(__file__).parents[2]
 LAYERS = {"int8": Int8Linear, "int4": Int4Linear}
 ROUNDED = {"int8": lambda weight: from_int8(*to_int8(weight)), "int4": lambda weight: from_int4(*to_int4(weight))}
-LEVELS = 2047  # of a row on either side of 0, in loops
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -43,21 +53,15 @@ def random_model(kind: str = "qwen3") -> LanguageModel:
     return built.eval()
 
 
-def rounded_inputs(x: Tensor) -> Tensor:
-    """The definition of what a loop makes of x: each row in steps of its own."""
-    step = x.abs().amax(-1, keepdim=True) / LEVELS
-    return (x / step).round() * step
-
-
-@pytest.fixture(params=["loops", "torch", "none"])
-def kernels(request, monkeypatch) -> str:
-    """Which products there are."""
+@pytest.fixture(params=["loops", "bfloat16", "plain"])
+def products(request, monkeypatch) -> str:
+    """How there is multiplied: by loops where rows are few; by torch in bfloat16; in the numbers' own format."""
     if request.param == "loops" and not HAS_LOOPS:
         pytest.skip("numba is not installed")
     monkeypatch.setattr(model.products, "HAS_LOOPS", request.param == "loops")
-    if request.param == "none":
-        monkeypatch.setattr(model.quantize, "has_kernel", lambda _: False)
-        monkeypatch.setattr(model.quantize, "pick_dtype", lambda *_: torch.float32)
+    monkeypatch.setattr(
+        model.quantize, "pick_dtype", lambda *_: torch.float32 if request.param == "plain" else torch.bfloat16
+    )
     return request.param
 
 
@@ -100,16 +104,15 @@ def test_weights_that_are_all_alike_are_kept(kind):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 7), (3, 40), (1,), ()])
 @pytest.mark.parametrize("biased", [True, False])
-def test_a_product_is_that_of_the_rounded_weights_whatever_multiplies(kind, dtype, kernels, shape, biased):
+def test_a_product_is_that_of_the_rounded_weights_whatever_multiplies(kind, dtype, products, shape, biased):
     weight, bias = random_weight(48, 3 * GROUP, dtype), random_weight(1, 48, dtype)[0] if biased else None
     x = random_weight(max(1, torch.Size(shape).numel()), 3 * GROUP, dtype, seed=1).reshape(*shape, 3 * GROUP)
-    layer = LAYERS[kind](weight, bias)
-    product = layer(x)
+    layer = LAYERS[kind].of([weight])[0]
+    product = Biased(layer, bias)(x)
+    few = len(x.reshape(-1, 3 * GROUP)) <= MOST_ROWS[layer.levels.dtype]
     inputs, tolerance = x.float(), 1e-5
-    if kind == "int8" and kernels == "loops" and len(x.reshape(-1, 3 * GROUP)) <= FEW_ROWS:
-        inputs = rounded_inputs(inputs)
-    elif kernels != "none":
-        inputs, tolerance = inputs.bfloat16().float(), 2**-8  # as the product is
+    if products == "bfloat16" or (products == "loops" and not few):
+        inputs, tolerance = inputs.bfloat16().float(), 2**-8  # as the product is, or the weights are
     if dtype != torch.float32:
         tolerance = 3e-2 if dtype == torch.bfloat16 else 4e-3  # of the product, and of terms where weights become whole
     expected = F.linear(inputs, ROUNDED[kind](weight), None if bias is None else bias.float())
@@ -118,23 +121,43 @@ def test_a_product_is_that_of_the_rounded_weights_whatever_multiplies(kind, dtyp
     assert layer.nbytes <= weight.numel() * (1.02 if kind == "int8" else 0.57)
 
 
+@given(outputs=st.integers(1, 5), groups=st.integers(1, 3), seed=st.integers(0, 99))
+def test_levels_of_4_bits_are_two_in_a_byte_and_come_back(outputs, groups, seed):
+    levels = torch.randint(16, (outputs, groups * GROUP), generator=torch.Generator().manual_seed(seed))
+    packed = pack(levels.to(torch.uint8))
+    assert (packed.shape, packed.dtype) == ((outputs, groups * GROUP // 2), torch.uint8)
+    assert torch.equal(unpack(packed).long(), levels)
+    assert (packed[0, 0] & 15, packed[0, 0] >> 4) == (levels[0, 0], levels[0, GROUP // 2])
+
+
 @pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
-def test_what_a_row_is_together_with_changes_no_bit_of_its_int8_product():
-    layer, x = Int8Linear(random_weight(48, 3 * GROUP)), random_weight(FEW_ROWS, 3 * GROUP, seed=1)
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+def test_what_a_row_is_together_with_changes_no_bit_of_its_product(kind):
+    layer, x = LAYERS[kind].of([random_weight(47, 3 * GROUP)])[0], random_weight(9, 3 * GROUP, seed=1)
     x[3], x[5] = 0, 1000 * x[5]
-    together = layer(x)
-    assert all(torch.equal(layer(row[None])[0], product) for row, product in zip(x, together, strict=True))
+    together = by_loop(x, layer.matrix)
+    assert all(torch.equal(by_loop(row, layer.matrix), product) for row, product in zip(x, together, strict=True))
     assert not together[3].any()
+
+
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+def test_matrices_of_all_layers_are_rounded_each_by_itself(kind):
+    weights, x = [random_weight(6, GROUP, seed=seed) for seed in range(3)], random_weight(2, GROUP, seed=9)
+    layers = LAYERS[kind].of(weights)
+    assert layers.nbytes == sum(layers[i].nbytes for i in range(3))
+    for i, weight in enumerate(weights):
+        torch.testing.assert_close(layers[i](x), F.linear(x, ROUNDED[kind](weight)), atol=0.2, rtol=0)
+        assert torch.equal(layers[i](x), LAYERS[kind].of([weight])[0](x))
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "classic"])
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_a_quantized_model_is_the_model_with_rounded_weights(architecture, kind, kernels):
+def test_a_quantized_model_is_the_model_with_rounded_weights(architecture, kind, products):
     expected, few_bits = random_model(architecture), quantize(random_model(architecture), kind)
     with torch.no_grad():
         for module in expected.modules():
             if isinstance(module, nn.Linear):
-                fits = kind == "int4" and module.out_features % 16 == 0
+                fits = kind == "int4" and module.in_features % GROUP == 0
                 module.weight.copy_(ROUNDED["int4" if fits else "int8"](module.weight))
         if architecture == "qwen3":
             tied = expected.model.embed_tokens.weight
@@ -142,11 +165,11 @@ def test_a_quantized_model_is_the_model_with_rounded_weights(architecture, kind,
     ids = torch.randint(211, (2, 20), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         error = few_bits(ids) - expected(ids)
-        assert error.std() <= (1e-5 if kernels == "none" else 0.01 * expected(ids).std())
+        assert error.std() <= (1e-5 if products == "plain" else 0.01 * expected(ids).std())
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_a_quantized_model_says_nearly_what_it_said(kind, kernels):
+def test_a_quantized_model_says_nearly_what_it_said(kind, products):
     ids = torch.randint(211, (2, 30), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         exact, rounded = random_model()(ids), quantize(random_model(), kind)(ids)
@@ -155,17 +178,7 @@ def test_a_quantized_model_says_nearly_what_it_said(kind, kernels):
 
 
 @pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_rows_of_an_array_are_multiplied_as_those_of_a_tensor(kind, biased):
-    bias = random_weight(1, 48, seed=2)[0] if biased else None
-    layer, x = LAYERS[kind](random_weight(48, 3 * GROUP), bias), random_weight(5, 3 * GROUP, seed=1)
-    assert torch.equal(torch.from_numpy(layer.of_rows(x.numpy())), layer(x))
-    assert layer(x).std() > 1
-
-
-@pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
-@pytest.mark.parametrize("rows", [1, 5, FEW_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 5, ROWS + 1])
 @pytest.mark.parametrize("kind", ["int8", "int4", torch.float16, torch.bfloat16])
 @torch.inference_mode()
 def test_token_by_token_a_model_of_few_bits_says_nearly_what_its_rounded_weights_say(kind, rows):
@@ -174,7 +187,7 @@ def test_token_by_token_a_model_of_few_bits_says_nearly_what_its_rounded_weights
         few_bits, expected = quantize(random_model(), kind), random_model()
         for module in expected.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                fits = kind == "int4" and isinstance(module, nn.Linear) and module.out_features % 16 == 0
+                fits = kind == "int4" and isinstance(module, nn.Linear)
                 module.weight.copy_(ROUNDED["int4" if fits else "int8"](module.weight))
     else:
         few_bits, expected = FusedTransformer(random_model().to(kind), fastest, FastestTied), random_model()
@@ -183,16 +196,14 @@ def test_token_by_token_a_model_of_few_bits_says_nearly_what_its_rounded_weights
     cache = few_bits.new_cache(rows)
     read = torch.cat([few_bits(token, cache=cache) for token in ids.split(1, dim=1)], dim=1)
     said = expected(ids)
-    assert (read - said).std() < (1e-3 if rows <= FEW_ROWS and kind != "int4" else 2e-2) * said.std()
+    assert (read - said).std() < (1e-5 if rows <= ROWS else 2e-2) * said.std()
 
 
 @torch.inference_mode()
 def test_sums_of_levels_are_not_taken_in_a_format_that_they_overflow(monkeypatch):
     monkeypatch.setattr(model.quantize, "pick_dtype", lambda *_: torch.float16)
-    layer = Int8Linear(torch.ones(3, 2000))
-    torch.testing.assert_close(
-        layer(torch.ones(FEW_ROWS + 1, 2000)), torch.full((FEW_ROWS + 1, 3), 2000.0), rtol=1e-2, atol=0
-    )
+    layer, rows = Int8Linear.of([torch.ones(3, 2000)])[0], MOST_ROWS[torch.int8] + 1
+    torch.testing.assert_close(layer(torch.ones(rows, 2000)), torch.full((rows, 3), 2000.0), rtol=1e-2, atol=0)
 
 
 def test_a_classic_model_in_8_bits_is_read_with_gradients_on():
@@ -200,8 +211,8 @@ def test_a_classic_model_in_8_bits_is_read_with_gradients_on():
 
 
 @pytest.mark.parametrize("kind", sorted(LAYERS))
-@pytest.mark.parametrize("kernels", ["none"], indirect=True)  # the others round few rows otherwise than many
-def test_a_quantized_model_writes_the_same_with_a_cache_and_without(kind, kernels):
+@pytest.mark.parametrize("products", ["plain"], indirect=True)  # the others round few rows otherwise than many
+def test_a_quantized_model_writes_the_same_with_a_cache_and_without(kind, products):
     few_bits = quantize(random_model(), kind)
     tokens = torch.randint(211, (80,), generator=torch.Generator().manual_seed(0)).tolist()
     cached, recomputed = (reading(few_bits, [5], len(tokens)) for reading in (CachedContext, RecomputedContext))
@@ -226,7 +237,7 @@ def test_few_bits_take_their_share_of_bfloat16s_bytes(name, kind, share):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 @pytest.mark.parametrize(("kind", "share"), [("int8", 0.52), ("int4", 0.32)])
 def test_few_bits_take_their_share_of_bfloat16s_memory(kind, share):
-    """As the system counts it: kernels keep weights where torch does not."""
+    """As the system counts it: products keep weights where torch does not."""
     script = f"""
 import ctypes, gc, re, torch
 from pathlib import Path
@@ -243,7 +254,7 @@ def read(model):
     with torch.inference_mode():
         model(torch.zeros(1, 9, dtype=torch.long))
 
-read(quantize(build(preset("story", layers=1, vocab_size=64)), "{kind}"))  # what the kernels take once
+read(quantize(build(preset("story", layers=1, vocab_size=64)), "{kind}"))  # what the products take once
 before = resident()
 model = quantize(build(preset("story")), "{kind}")
 read(model)
