@@ -71,7 +71,8 @@ def penalise_repeats(logits: Floats, recent: Sequence[int], penalty: float) -> N
     """
     ids = np.array(recent)
     scores = logits[ids]
-    logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
+    with np.errstate(over="ignore"):  # a huge penalty forbids
+        logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
 
 
 def within_reach(logits: Floats, sampling: Sampling) -> NDArray[np.intp]:

@@ -71,8 +71,15 @@ def test_a_random_run_is_a_run_whose_special_tokens_never_lead_and_has_a_prompt_
     assert all(torch.equal(again[name], weights) for name, weights in model.state_dict().items())
 
 
+def a_second_and_one_for_each_token(work: Callable[[], Any]) -> tuple[float, Any]:
+    """In place of a clock, by which a few tokens of a small model can take less than the first."""
+    result = work()
+    return 1.0 + (result if isinstance(result, int) else 0), result
+
+
 def test_figures_follow_from_what_was_measured(in_this_process, monkeypatch):
     monkeypatch.setattr(generation, "PEERS", {})
+    monkeypatch.setattr("benchmarks.generation_tasks.seconds_of", a_second_and_one_for_each_token)
     figures = measure(SHAPE, 4, 2)
     assert list(figures["rows"])[:6] == [*(f"ours {kind}" for kind in OURS), UNCACHED]
     for name, row in figures["rows"].items():
