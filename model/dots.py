@@ -23,6 +23,7 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import prange
 from numba.core import cgutils, types
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ from numpy.typing import NDArray
 from model.loops import compiled, instruction
 from model.products import GROUP, Floats
 
-TOGETHER = 4  # rows of x that share what is spent on a weight
+# rows of x that share what is spent on a weight; where vectors are short, there are registers for SOME
+MANY, SOME = 8 if get_host_cpu_features().get("avx512f") else 4, 4
 LANES = 16  # float32 in a vector; where the machine's are shorter it takes several
 OUTPUTS = 2  # rows of weights at a time: they share what is loaded of x
 AHEAD = 8192  # bytes: to ask for what is needed so much later makes twice as fast
@@ -203,10 +205,12 @@ def multiply(weights: NDArray[Any], scales: NDArray[np.int16], x: Floats) -> Flo
     if x.shape[1] != inputs_of(weights):
         raise ValueError("x and weights differ in their inputs")
     product = np.empty((rows, outputs), dtype=np.float32)
-    together = rows - rows % TOGETHER
+    many, some = rows - rows % MANY, rows - rows % SOME
     for part in prange((outputs + OUTPUTS - 1) // OUTPUTS):
-        for row in range(0, together, TOGETHER):
-            dots(product, weights, scales, OUTPUTS * part, x, row, TOGETHER)
-        for row in range(together, rows):
+        for row in range(0, many, MANY):
+            dots(product, weights, scales, OUTPUTS * part, x, row, MANY)
+        for row in range(many, some, SOME):
+            dots(product, weights, scales, OUTPUTS * part, x, row, SOME)
+        for row in range(some, rows):
             dots(product, weights, scales, OUTPUTS * part, x, row, 1)
     return product
