@@ -71,7 +71,8 @@ class Cache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.kept = torch.zeros(layers, batch, 2 * kv_heads, context, head_size, dtype=dtype, device=device)
+        # row by row, so that what is left when one is dropped lies in one piece
+        self.kept = torch.zeros(batch, layers, 2 * kv_heads, context, head_size, dtype=dtype, device=device)
         self.kv_heads = kv_heads
         self.lengths = [0] * batch
 
@@ -92,13 +93,9 @@ class Cache:
 
     def begin(self, time: int) -> Tensor:
         """Make room for `time` tokens in each row behind what it has read: their places there, (batch, time)."""
-        start, stop = self.length, self.length + time
         starts = torch.tensor(self.lengths, device=self.kept.device)[:, None]
         self.places = starts + torch.arange(time, device=self.kept.device)
-        # made once a pass for all layers: a view costs as much as a small sum
-        self.new = self.kept[:, :, :, start:stop].unbind(0) if self.even else None
-        self.keys = self.kept[:, :, : self.kv_heads, :stop].unbind(0)
-        self.values = self.kept[:, :, self.kv_heads :, :stop].unbind(0)
+        self.parts: list[tuple[Tensor, ...]] = []
         return self.places
 
     def extend(self, layer: int, keys_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,12 +105,17 @@ class Cache:
         hides what lies behind the end of a shorter one.
         """
         keys_values = keys_values.detach()  # nothing is learnt through a cache
-        if self.new is not None:
-            self.new[layer].copy_(keys_values)
+        stop = self.length + self.places.size(1)
+        if not self.parts:  # made once a pass for all layers: a view costs as much as a small sum
+            new, heads = self.kept[:, :, :, self.length : stop], self.kept[:, :, :, :stop].chunk(2, dim=2)
+            self.parts = [part.unbind(1) for part in (new, *heads)]
+        new_places, keys, values = (part[layer] for part in self.parts)
+        if self.even:
+            new_places.copy_(keys_values)
         else:
             rows = torch.arange(len(self.lengths), device=keys_values.device)[:, None]
-            self.kept[layer][rows, :, self.places] = keys_values.transpose(1, 2)
-        return self.keys[layer], self.values[layer]
+            self.kept[:, layer][rows, :, self.places] = keys_values.transpose(1, 2)
+        return keys, values
 
     def advance(self) -> None:
         """Count the tokens that were given since `begin`."""
@@ -126,7 +128,7 @@ class Cache:
     def row(self, row: int) -> "Cache":
         """A cache of one row, in this one's room: what is read into it counts here once `lengths` says so."""
         one = copy.copy(self)
-        one.kept, one.lengths = self.kept[:, row : row + 1], [self.lengths[row]]
+        one.kept, one.lengths = self.kept[row : row + 1], [self.lengths[row]]
         return one
 
     def drop(self, row: int) -> None:
@@ -134,8 +136,8 @@ class Cache:
         last = self.lengths.pop()
         if row < len(self.lengths):
             self.lengths[row] = last
-            self.kept[:, row, :, :last] = self.kept[:, -1, :, :last]
-        self.kept = self.kept[:, :-1]
+            self.kept[row, :, :, :last] = self.kept[-1, :, :, :last]
+        self.kept = self.kept[:-1]
 
 
 def visible(ids: Tensor, segments: Tensor | None, cache: Cache | None) -> Tensor | None:

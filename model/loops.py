@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
-FILES = "loops.py", "dots.py", "one_token.py"  # a loop in one calls those of another
+FILES = "loops.py", "products.py", "dots.py", "one_token.py"  # what is in one is compiled into loops of another
 WRITTEN = sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in FILES)).hexdigest()
 MOST_THREADS = numba.get_num_threads()  # that numba has made room for
 
@@ -35,8 +35,17 @@ def instruction(build: Callable[..., Any]) -> Any:
 
 def compiled(loop: Loop) -> Loop:
     """The loop, compiled when it is first called. Sums are taken in any order; `prange` is shared by all threads."""
+    return _compiled(loop, {"reassoc", "contract", "nsz"})
+
+
+def compiled_as_written(loop: Loop) -> Loop:
+    """The same, with sums in the order in which they are written."""
+    return _compiled(loop, set())
+
+
+def _compiled(loop: Loop, liberties: set[str]) -> Loop:
     in_parallel = "prange" in loop.__code__.co_names
-    fast: Any = numba.njit(parallel=in_parallel, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")(loop)
+    fast: Any = numba.njit(parallel=in_parallel, fastmath=liberties, error_model="numpy")(loop)
     with suppress(RuntimeError):  # there is no folder to keep it in
         fast._cache = _Cache(loop)  # type: ignore[no-untyped-call]
     return cast(Loop, fast)

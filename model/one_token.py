@@ -73,7 +73,7 @@ def next_hidden(
 ) -> Floats:
     """The embedding x, (rows, width), after all blocks and the last norm; x is used up.
 
-    turns: cosine and sine for each row's place, (rows, head_size / 2). kept: of a cache, (layers, rows, 2 x key heads,
+    turns: cosine and sine for each row's place, (rows, head_size / 2). kept: of a cache, (rows, layers, 2 x key heads,
     context, head_size). places: of each row's token. matrices: weights and scales of all layers (model/dots.py): for
     queries, keys and values; out; gate and up; down. norms: weights (layers, width) before attention and before the
     feed-forward layer, and after all, (1, width). least, head_norm: of FusedNorm and, for all layers, FusedHeadNorm.
@@ -81,10 +81,10 @@ def next_hidden(
     queries_keys_values, out, gate_up, down = matrices
     heads_of = len(x), head_norm[0].shape[1], head_norm[0].shape[2]
     added = np.zeros_like(x)
-    for layer in range(len(kept)):
+    for layer in range(kept.shape[1]):
         normed = add_and_norm(x, added, norms[0][layer], least)
         heads = multiply(queries_keys_values[0][layer], queries_keys_values[1][layer], normed).reshape(heads_of)
-        gathered = attend(heads, head_norm[0][layer], head_norm[1][layer], turns[0], turns[1], kept[layer], places)
+        gathered = attend(heads, head_norm[0][layer], head_norm[1][layer], turns[0], turns[1], kept, layer, places)
         added = multiply(out[0][layer], out[1][layer], gathered)
         normed = add_and_norm(x, added, norms[1][layer], least)
         added = multiply(down[0][layer], down[1][layer], gated(multiply(gate_up[0][layer], gate_up[1][layer], normed)))
@@ -119,12 +119,14 @@ def power_of_two(context: Any, exponent: Any) -> Any:
 
 @compiled
 def exponential(x: np.float32) -> np.float32:
-    """e to the x, a float32, to 3e-7 of it; 0 where it is below 2^-126, and never above 2^127.
+    """e to the x, a float32, to 4e-7 of it; 0 where it is below 2^-126, and never above 2^127.
+
+    Numbers between 0 and 2^-126 would slow down all that is computed with them.
 
     As a polynomial, many of which are taken at once; the library's, one by one, would take longer than the products.
     e^x = 2^whole x e^rest, |rest| <= ln 2 / 2; the coefficients are Taylor's, and ln 2 comes in two parts.
     """
-    x = np.float32(min(max(x, np.float32(-88.0)), np.float32(88.0)))
+    x = np.float32(-88.0) if x < np.float32(-87.33) else np.float32(min(x, np.float32(88.0)))
     whole = np.floor(x * np.float32(1.442695040888963) + np.float32(0.5))
     rest = (x - whole * np.float32(0.693359375)) + whole * np.float32(2.12194440054690583e-4)
     series = rest * np.float32(1 / 5040) + np.float32(1 / 720)
@@ -195,16 +197,23 @@ def gather(query: Floats, keys: Floats, values: Floats, places: int, gathered: F
 
 @compiled
 def attend(
-    heads: Floats, weight: Floats, least: Floats, cos: Floats, sin: Floats, kept: Floats, places: NDArray[np.int64]
+    heads: Floats,
+    weight: Floats,
+    least: Floats,
+    cos: Floats,
+    sin: Floats,
+    kept: Floats,
+    layer: int,
+    places: NDArray[np.int64],
 ) -> Floats:
     """Norm and turn queries and keys, keep keys and values, and gather: (rows, query heads x head_size).
 
     heads: queries, keys and values, (rows, heads of all three, head_size); used up. weight, least: of FusedHeadNorm.
-    cos, sin: of each row's place, (rows, head_size / 2). kept: a layer of a cache, (rows, 2 x key heads, context,
-    head_size). places: of each row's token.
+    cos, sin: of each row's place, (rows, head_size / 2). kept: of a cache, (rows, layers, 2 x key heads,
+    context, head_size). places: of each row's token.
     """
     rows, all_heads, size = heads.shape
-    kv_heads = kept.shape[1] // 2
+    kv_heads = kept.shape[2] // 2
     sharing = all_heads // kv_heads - 2  # queries that share a key
     queries = sharing * kv_heads
     gathered = np.zeros((rows, queries, size), dtype=np.float32)
@@ -212,7 +221,7 @@ def attend(
         row, kv = i // kv_heads, i % kv_heads
         key, value, place = queries + kv, queries + kv_heads + kv, places[row]
         turn(heads[row, key], weight[key], least[key, 0], cos[row], sin[row])
-        keys, values = kept[row, kv], kept[row, kv_heads + kv]
+        keys, values = kept[row, layer, kv], kept[row, layer, kv_heads + kv]
         keys[place], values[place] = heads[row, key], heads[row, value]
         for query in range(sharing * kv, sharing * (kv + 1)):
             turn(heads[row, query], weight[query], least[query, 0], cos[row], sin[row])

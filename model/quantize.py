@@ -11,7 +11,9 @@ are multiplied with the levels as they are read, by a loop of ours (model/dots.p
 levels become numbers before each product.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import chain
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -89,7 +91,7 @@ def unpack(packed: Tensor) -> Tensor:
     return torch.cat((halves & 15, halves >> 4), dim=2).flatten(1)
 
 
-class FewBits:
+class FewBits(ABC):
     """x (..., inputs) -> (..., outputs), in x's dtype. levels, scales: of a matrix, or of one for each layer."""
 
     def __init__(self, levels: Tensor, scales: Tensor) -> None:
@@ -108,9 +110,9 @@ class FewBits:
     def __call__(self, x: Tensor) -> Tensor:
         return by_loop(x, self.matrix).to(x.dtype) if few_rows(x, self.levels.dtype) else self.of_many(x)
 
+    @abstractmethod
     def of_many(self, x: Tensor) -> Tensor:
         """The same, by torch."""
-        raise NotImplementedError
 
     @property
     def matrix(self) -> Matrix:
@@ -152,8 +154,9 @@ class Int4Linear(FewBits):
 
 def int4_where_it_fits(weights: Iterable[Tensor]) -> Int4Linear | Int8Linear:
     """An Int4Linear, or an Int8Linear where groups do not divide the inputs."""
-    weights = list(weights)
-    return (Int8Linear if weights[0].size(1) % GROUP else Int4Linear).of(weights)
+    weights = iter(weights)
+    first = next(weights)
+    return (Int8Linear if first.size(1) % GROUP else Int4Linear).of(chain([first], weights))
 
 
 class Biased(nn.Module):

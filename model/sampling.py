@@ -22,7 +22,7 @@ from torch import Tensor
 from model.errors import ModelError
 from model.story_settings import Sampling
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
+Logits = NDArray[np.float32] | NDArray[np.float64]
 
 REPEAT_WINDOW = 64  # tokens, about four sentences: loops are shorter, and a name may come back after that for nothing
 
@@ -41,7 +41,7 @@ def next_token(
     generator: on the CPU; one number is taken from it per token, so a story depends on its own seed alone.
     Raises ModelError when no logit is a finite number.
     """
-    scores: Floats = logits.float().cpu().numpy().copy()
+    scores: Logits = logits.detach().float().cpu().numpy().copy()
     best = float(scores.max())
     if not math.isfinite(best):
         raise ModelError(
@@ -63,19 +63,20 @@ def next_token(
     return int(ids[draw(weights, generator)])
 
 
-def penalise_repeats(logits: Floats, recent: Sequence[int], penalty: float) -> None:
+def penalise_repeats(logits: Logits, recent: Sequence[int], penalty: float) -> None:
     """Make recent tokens less likely, in place: positive logits are divided by the penalty, negative ones multiplied.
 
-    logits: (vocabulary,); recent: ids; one that came twice counts once.
+    logits: (vocabulary,); recent: ids; one that came twice counts once. However large the penalty, none is forbidden.
     Keskar et al. 2019 (CTRL), arXiv:1909.05858, section 4.1.
     """
     ids = np.array(recent)
-    scores = logits[ids]
-    with np.errstate(over="ignore"):  # a huge penalty forbids
-        logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
+    scores, least = logits[ids].astype(np.float64), float(np.finfo(logits.dtype).min) / 2
+    with np.errstate(over="ignore"):
+        penalised = np.where(scores > 0, scores / penalty, scores * penalty)
+    logits[ids] = np.where(scores > -math.inf, np.maximum(penalised, least), scores)
 
 
-def within_reach(logits: Floats, sampling: Sampling) -> NDArray[np.intp]:
+def within_reach(logits: Logits, sampling: Sampling) -> NDArray[np.intp]:
     """The ids, in order, of all tokens that the filters can leave, and perhaps of a few more; logits: (vocabulary,).
 
     Where min-p drops what lies far below the best logit, the others have a handful to look at, not the vocabulary. Not

@@ -4,11 +4,13 @@ import pytest
 
 pytest.importorskip("numba", reason="numba is not installed")
 
+import numba
 import numpy as np
 import torch
 
+import model.dots
 from model.dots import multiply
-from model.loops import take_threads
+from model.loops import MOST_THREADS, take_threads
 
 
 def test_rows_of_another_width_are_refused_not_read_beyond_their_end():
@@ -29,6 +31,7 @@ def test_arrays_that_do_not_lie_row_behind_row_are_refused():
         multiply(weights, np.zeros((3, 0), np.int16), np.ones((1, 6), dtype=np.float32))
 
 
+@pytest.mark.skipif(MOST_THREADS < 2, reason="there is one thread")
 def test_threads_change_no_bit():
     torch.manual_seed(0)
     weight, x = torch.randn(51, 700).half().view(torch.uint16).numpy(), torch.randn(6, 700).numpy()
@@ -37,4 +40,12 @@ def test_threads_change_no_bit():
     alone = multiply(weight, none, x)
     take_threads(2)
     assert np.array_equal(multiply(weight, none, x), alone)
-    take_threads(1)
+
+
+def test_a_processor_without_halves_widens_them_by_their_bits(monkeypatch):
+    every = np.arange(2**16, dtype=np.uint16)
+    finite = every[np.isfinite(every.view(np.float16))]
+    none = np.zeros((len(finite), 0), np.int16)
+    monkeypatch.setattr(model.dots, "HAS_HALVES", False)
+    otherwise = numba.njit(multiply.py_func)(finite[:, None], none, np.ones((1, 1), dtype=np.float32))
+    assert np.array_equal(otherwise[0], finite.view(np.float16).astype(np.float32))

@@ -1,5 +1,7 @@
 """Laws of the layout for writing: it says what the transformer says, however it is asked."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -14,8 +16,9 @@ from model.attention import RMSNorm
 from model.build import build
 from model.config import ModelConfig, preset
 from model.context import CachedContext, RecomputedContext
-from model.fused import FusedNorm, FusedTransformer
+from model.fused import ROWS, FusedNorm, FusedTransformer
 from model.products import HAS_LOOPS, FastestTied, fastest
+from model.quantize import quantize
 from model.sampling import Sampling
 from model.story import Story, write_together
 from model.transformer import Transformer
@@ -167,6 +170,43 @@ def test_one_token_is_read_where_it_is_said_to_stand_and_in_no_segment():
         torch.testing.assert_close(laid_out(ids, positions=place, cache=cache), expected, atol=1e-4, rtol=0)
         with pytest.raises(ValueError, match="segment"):
             laid_out(ids, segments=torch.zeros_like(ids), cache=cache)
+
+
+@pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16", "int8", "int4"])
+@torch.inference_mode()
+def test_a_row_is_bit_for_bit_the_same_alone_and_among_others_that_come_and_go(kind):
+    """However many there are, up to ROWS, and where some are finished before others."""
+    torch.manual_seed(0)
+    transformer = build(ModelConfig(vocab_size=TOK.vocab_size, context=CONTEXT, width=64, layers=2, hidden=100, heads=3,
+                                    kv_heads=3, head_size=16))  # fmt: skip
+    for parameter in transformer.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    if kind.startswith("int"):
+        laid_out = quantize(transformer, kind)
+    else:
+        dtype = getattr(torch, kind)
+        laid_out = FusedTransformer(transformer, partial(fastest, dtype=dtype), partial(FastestTied, dtype=dtype))
+    texts = torch.randint(TOK.vocab_size, (ROWS, 10))
+
+    def hidden(rows: list[int]) -> dict[int, list[torch.Tensor]]:
+        """Of every row at every place; row i is finished after 3 + i tokens."""
+        rows, cache, said = list(rows), laid_out.new_cache(len(rows)), {row: [] for row in rows}
+        for place in range(10):
+            for row, state in zip(rows, laid_out.hidden(texts[rows, place, None], cache=cache), strict=True):
+                said[row].append(state)
+            for i in reversed([i for i, row in enumerate(rows) if place == 3 + row]):
+                cache.drop(i)
+                rows[i] = rows[-1]
+                del rows[-1]
+        return said
+
+    alone = {row: hidden([row])[row] for row in range(6, ROWS)}
+    for first in (0, 3, 7):
+        among = hidden(list(range(first, ROWS)))
+        for row in range(max(first, 6), ROWS):
+            assert len(alone[row]) == 10
+            assert all(torch.equal(a, b) for a, b in zip(alone[row], among[row], strict=True)), (first, row)
 
 
 @pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")

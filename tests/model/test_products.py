@@ -47,6 +47,15 @@ def test_rows_that_are_not_contiguous_are_multiplied_as_they_are():
         torch.testing.assert_close(layout(weight)(x), layout(weight)(x.contiguous()))
 
 
+def test_no_rows_have_no_products():
+    for layout, dtype in KINDS.values():
+        assert layout(torch.ones(3, 8).to(dtype))(torch.ones(0, 8)).shape == (0, 3)
+
+
+def test_numbers_that_no_loop_takes_are_multiplied_by_torch():
+    assert type(fastest([torch.ones(3, 8, dtype=torch.float64)])) is PlainLinear
+
+
 def test_an_embedding_gives_its_rows_and_the_product_with_all_of_them():
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         weight = torch.randn(11, 6).to(dtype)

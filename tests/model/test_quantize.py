@@ -131,9 +131,9 @@ def test_levels_of_4_bits_are_two_in_a_byte_and_come_back(outputs, groups, seed)
 
 
 @pytest.mark.skipif(not HAS_LOOPS, reason="numba is not installed")
-@pytest.mark.parametrize("kind", sorted(LAYERS))
-def test_what_a_row_is_together_with_changes_no_bit_of_its_product(kind):
-    layer, x = LAYERS[kind].of([random_weight(47, 3 * GROUP)])[0], random_weight(9, 3 * GROUP, seed=1)
+@pytest.mark.parametrize(("kind", "inputs"), [("int4", 3 * GROUP), *(("int8", n) for n in (7, 63, 64, 65, 200))])
+def test_what_a_row_is_together_with_changes_no_bit_of_its_product(kind, inputs):
+    layer, x = LAYERS[kind].of([random_weight(47, inputs)])[0], random_weight(9, inputs, seed=1)
     x[3], x[5] = 0, 1000 * x[5]
     together = by_loop(x, layer.matrix)
     assert all(torch.equal(by_loop(row, layer.matrix), product) for row, product in zip(x, together, strict=True))

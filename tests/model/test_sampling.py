@@ -202,6 +202,19 @@ def test_only_the_latest_tokens_are_penalised_and_each_once():
     np.testing.assert_allclose(penalised, [3 / 1.1, 2.9, -1.1, -1.05], rtol=1e-6)
 
 
+@pytest.mark.parametrize("penalty", [2.0, 1e30, 1e39, 1e308])
+@pytest.mark.parametrize("temperature", [0, 0.8])
+def test_no_penalty_makes_a_forbidden_token_come_before_one_that_may(penalty: float, temperature: float):
+    sampling, generator = Sampling(temperature=temperature, repeat_penalty=penalty), seeded(0)
+    for logits in ([-1.0, -2.0, -math.inf], [0.0, -2.0, -math.inf], [3.0, 0.0, -math.inf]):
+        for recent in ([0], [0, 1], [0, 1, 2]):
+            assert {next_token(torch.tensor(logits), recent, sampling, generator) for _ in range(20)} <= {0, 1}
+
+
+def test_logits_may_ask_for_gradients():
+    assert next_token(torch.tensor([0.0, 1.0], requires_grad=True), [], Sampling(temperature=0), seeded(0)) == 1
+
+
 def test_a_forbidden_token_never_comes():
     logits = torch.tensor([-math.inf, 1.0, -math.inf, 0.5])
     generator = seeded(5)
