@@ -63,8 +63,8 @@ class FusedTransformer(LanguageModel):
         self.cos, self.sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)  # (context, 1, head_size)
         self.turned = self.blocks[0].head_norm.normed  # queries and keys are turned, values are not
         self.one_token = None
-        for_loops = all(hasattr(product, "matrix") for product in self.products)
-        if products.HAS_LOOPS and for_loops and transformer.device.type == "cpu":
+        on_cpu = transformer.device.type == "cpu"
+        if products.HAS_LOOPS and on_cpu and all(hasattr(product, "matrix") for product in self.products):
             from model.one_token import OneToken
 
             self.one_token = OneToken(self)
