@@ -105,7 +105,9 @@ def sums(
         """To each pair's sum, weights of every output times the inputs from `at` on."""
         given = [vector(builder, FLOAT, x.place(row, at), lanes) for row in rows]
         for i, (weight, value) in enumerate((weight, value) for weight in weights for value in given):
-            builder.store(builder.fadd(builder.load(into[i]), builder.fmul(weight, value, FUSED), FUSED), into[i])
+            builder.store(
+                builder.fadd(builder.load(into[i]), builder.fmul(weight, value, flags=FUSED), flags=FUSED), into[i]
+            )
 
     many, single = ([new_sum(builder, lanes) for _ in pairs] for lanes in (LANES, 1))
     with cgutils.for_range_slice(builder, index(0), whole, index(GROUP)) as (at, _):
@@ -143,7 +145,7 @@ def group(builder: Any, matrix: InMemory, scales: InMemory, output: Any, at: Any
     halves += [builder.lshr(one, constant_in_lanes(WHOLE(4), LANES)) for one in both]
     floats = [builder.uitofp(one, ir.VectorType(FLOAT, LANES)) for one in halves]
     factor, offset = (number_in_lanes(builder, value) for value in (scale, least))
-    return [builder.fadd(builder.fmul(value, factor, FUSED), offset, FUSED) for value in floats]
+    return [builder.fadd(builder.fmul(value, factor, flags=FUSED), offset, flags=FUSED) for value in floats]
 
 
 def widened(builder: Any, dtype: Any, place: Any, lanes: int) -> Any:
