@@ -47,7 +47,7 @@ def quantize(model: LanguageModel, kind: str) -> LanguageModel:
     for module in list(model.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, nn.Linear):
-                setattr(module, name, Biased(few_bits([layer.weight])[0], layer.bias))
+                setattr(module, name, Biased(few_bits([layer.weight.detach()])[0], layer.bias))
     return model
 
 
