@@ -105,8 +105,8 @@ class Cache:
         hides what lies behind the end of a shorter one.
         """
         keys_values = keys_values.detach()  # nothing is learnt through a cache
-        stop = self.length + self.places.size(1)
         if not self.parts:  # made once a pass for all layers: a view costs as much as a small sum
+            stop = self.length + self.places.size(1)
             new, heads = self.kept[:, :, :, self.length : stop], self.kept[:, :, :, :stop].chunk(2, dim=2)
             self.parts = [part.unbind(1) for part in (new, *heads)]
         new_places, keys, values = (part[layer] for part in self.parts)

@@ -222,7 +222,10 @@ def inputs_of(context: Any, weights: Any) -> Any:
 
 @compiled_as_written
 def multiply(weights: NDArray[Any], scales: NDArray[np.int16], x: Floats) -> Floats:
-    """x (rows, inputs), and a matrix (outputs, inputs), as its format has it -> (rows, outputs)."""
+    """x (rows, inputs), and a matrix (outputs, inputs), as its format has it -> (rows, outputs).
+
+    Raises ValueError where they differ in their inputs.
+    """
     rows, outputs = len(x), len(weights)
     if x.shape[1] != inputs_of(weights):
         raise ValueError("x and weights differ in their inputs")
