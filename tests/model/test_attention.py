@@ -12,6 +12,7 @@ from model.attention import (
     Cache,
     RMSNorm,
     attend,
+    attend_in_blocks,
     attend_written_out,
     join_heads,
     positions_of,
@@ -52,7 +53,7 @@ def may_see(time: int, read: int, segments: Tensor | None, batch: int) -> Tensor
     return result
 
 
-ONE_OF_MANY = {"batch": 2, "kv_heads": 2, "shared_by": 3, "read": 4, "in_segments": False, "scale": None}
+ONE_OF_MANY = {"batch": 2, "kv_heads": 2, "shared_by": 3, "read": 4, "in_segments": False, "scale": None, "block": 2}
 
 
 @example(seed=0, time=1, **ONE_OF_MANY)
@@ -67,8 +68,9 @@ ONE_OF_MANY = {"batch": 2, "kv_heads": 2, "shared_by": 3, "read": 4, "in_segment
     read=st.integers(0, 4),
     in_segments=st.booleans(),
     scale=st.sampled_from([None, 0.1]),
+    block=st.integers(1, 7),
 )
-def test_attention_is_its_definition(seed, batch, kv_heads, shared_by, time, read, in_segments, scale):
+def test_attention_is_its_definition(seed, batch, kv_heads, shared_by, time, read, in_segments, scale, block):
     torch.manual_seed(seed)
     read = 0 if in_segments else read
     queries = torch.randn(batch, kv_heads * shared_by, time, 4) * 3
@@ -84,6 +86,8 @@ def test_attention_is_its_definition(seed, batch, kv_heads, shared_by, time, rea
         keys, values = (x.repeat_interleave(shared_by, dim=1) for x in (keys, values))
         written_out = attend_written_out(queries, keys, values, mask, scale)
         torch.testing.assert_close(written_out, expected, atol=1e-5, rtol=1e-5)
+        in_blocks = attend_in_blocks(queries, keys, values, mask, scale, block)
+        torch.testing.assert_close(in_blocks, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_cache_refuses_segments():

@@ -1,6 +1,7 @@
 """Laws of compiled training: the same step, faster; evaluations and samples run as they are written."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch._inductor import config, cpu_vec_isa
 
 from data.batches import Batch
+from model.attention import BLOCK
 from model.build import build
 from model.compiling import as_written, can_compile
 from model.config import ModelConfig, preset
@@ -18,6 +20,7 @@ from model.train import Run, accumulate_gradients
 
 CPU = torch.device("cpu")
 SHAPE = ModelConfig(vocab_size=50, context=16, width=32, layers=2, heads=2, kv_heads=1, hidden=48, head_size=16)
+BLOCKS = replace(SHAPE, context=BLOCK + 2)  # of queries: more than one
 CLASSIC = preset("classic", layers=2, width=32, heads=2, hidden=48, context=16, vocab_size=50)
 
 pytestmark = [
@@ -65,7 +68,7 @@ def gradients_of(run: Run, step: Batch) -> tuple[float, list[Tensor]]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("shape", [SHAPE, CLASSIC], ids=["qwen3", "classic"])
+@pytest.mark.parametrize("shape", [SHAPE, BLOCKS, CLASSIC], ids=["qwen3", "in blocks", "classic"])
 @pytest.mark.parametrize("segments", [False, True])
 def test_compiled_code_gives_the_loss_and_the_gradient_of_what_is_written(shape: ModelConfig, segments: bool) -> None:
     written, compiled = run_of(shape, torch.float32), run_of(shape, torch.float32)
