@@ -24,9 +24,13 @@ DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
 CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small to large
 GPU_BATCH_TOKENS = 65_536
 STEPS_PER_EPOCH = 16  # at least, where a step is so large
-REPEATED = 8  # times through a text from which on there is dropout: it teaches less each time, and is learned by heart
+# times through a text in which weight decay takes what a weight was down to 1 / e: what only recurs with the text goes,
+# and is not learned by heart (Wang and Aitchison 2024, arXiv:2405.13698; tried in LOG.md)
+MEMORY = 0.6
+LEAST_MEMORY = 10  # steps, of a text that a few steps go through
+REPEATED = 8  # times through pairs from which on there is dropout, where weights have to remember what came before
 REPEATED_DROPOUT = 0.2
-MOST_EPOCHS = 12  # times through a text in a timed training; with dropout the last of them bring little (LOG.md)
+MOST_EPOCHS = 12  # times through a text in a timed training; the last of them bring little (LOG.md)
 JUDGED_EPOCHS = 2  # times through a text after which held-out text is scored at the latest: what helps may soon harm
 EVALUATION_SHARE = 0.03  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.005  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
@@ -77,18 +81,21 @@ class Plan:
         return replace(self, settings=settings)
 
     def for_text(
-        self, request: Request, tokens_per_epoch: int, held_out_tokens: int, preparing_seconds: float
+        self, stage: Stage, request: Request, tokens_per_epoch: int, held_out_tokens: int, preparing_seconds: float
     ) -> "Plan":
         """This plan for a text of that many tokens, and so many held out, when it is known how long preparing took.
 
         A step takes in a small part of the text, and held-out text is scored before the text has been read often,
-        unless the request says otherwise. What is read many times needs dropout, and in the end an end.
+        unless the request says otherwise. What is read again and again must not be learned by heart: the smaller a
+        text, the more weights decay, or, in finetuning, are dropped; and in the end it is enough.
         """
         config = self.settings.config
         if request.batch_tokens is None:
             least = max(self.settings.shape.context, STAGES["pretrain"].batch_tokens)
             batch_tokens = min(config.batch_tokens, max(least, tokens_per_epoch // STEPS_PER_EPOCH))
             config = replace(config, batch_tokens=batch_tokens)
+        if stage == "pretrain":
+            config = replace(config, weight_decay=weight_decay(config, tokens_per_epoch))
         if request.eval_every is None:
             scored = min(config.eval_tokens, held_out_tokens)
             interval = evaluation_interval(config, scored, self.limit, self.tokens_per_second)
@@ -97,7 +104,7 @@ class Plan:
         settings = replace(self.settings, config=config)
         limit = request.limit(settings.tokens_per_step) or self.limit
         plan = replace(self, settings=settings, limit=limit, preparing_seconds=preparing_seconds)
-        if plan.tokens > REPEATED * tokens_per_epoch:
+        if stage == "finetune" and plan.tokens > REPEATED * tokens_per_epoch:
             config = replace(config, dropout=REPEATED_DROPOUT)
             plan = replace(plan, settings=replace(settings, config=config))
         if plan.limit.seconds is not None and plan.tokens > MOST_EPOCHS * tokens_per_epoch:
@@ -203,6 +210,12 @@ def make_plan(
     return Plan(
         settings, limit, closing_seconds=closing, tokens_per_second=speed, compiled=compiled, notes=tuple(notes)
     )
+
+
+def weight_decay(config: TrainConfig, tokens_per_epoch: int) -> float:
+    """What takes weights down to 1 / e in MEMORY times through a text at the peak learning rate, or what is usual."""
+    steps = max(LEAST_MEMORY, MEMORY * tokens_per_epoch / config.batch_tokens)
+    return max(config.weight_decay, 1 / (config.learning_rate * steps))
 
 
 def evaluation_interval(config: TrainConfig, scored: int, limit: Limit, speed: float) -> int:

@@ -157,7 +157,8 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     tokens_per_epoch = batches.positions_per_epoch
     if record is None:
         sizes = tokens_per_epoch, held_out.num_tokens
-        begun = replace(begun, plan=begun.plan.for_text(request, *sizes, time.monotonic() - started))
+        spent = time.monotonic() - started
+        begun = replace(begun, plan=begun.plan.for_text(stage, request, *sizes, preparing_seconds=spent))
     plan, config = begun.plan, begun.plan.settings.config
     batches.rows = config.rows(batches.context)
     run = build_run(plan, device, begun.weights)

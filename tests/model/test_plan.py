@@ -1,7 +1,9 @@
 """Laws of the plan: what is chosen follows from the measured speed, and what is left for evaluation from the time."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import get_args
 
 import pytest
 import torch
@@ -21,8 +23,10 @@ from model.plan import (
     GPU_BATCH_TOKENS,
     JUDGED_EPOCHS,
     LEAST_INTERVAL,
+    LEAST_MEMORY,
     LEAST_RATE,
     LEAST_TRAINING,
+    MEMORY,
     MOST_EPOCHS,
     PREPARING_SECONDS,
     REPEATED,
@@ -38,7 +42,7 @@ from model.plan import (
     pays_to_compile,
 )
 from model.request import Request
-from model.settings import STAGES, Limit
+from model.settings import STAGES, Limit, Stage, TrainConfig
 
 CPU = torch.device("cpu")
 RATE = 1e10  # parameters x tokens per second of the machine that the tests make up
@@ -222,7 +226,7 @@ def test_the_plan_says_what_to_expect_where_it_knows_how_much_will_be_read() -> 
     steps = make_plan("pretrain", Request(steps=10, preset="nano", batch_tokens=1_000, dtype="float32"), CPU)
     (line,) = steps.expectation(1_377_920, 768)
     assert f"about {expected_bits_per_byte(1_377_920, 7_680, 768):.2f} bits per byte" in line
-    minutes = timed(2.5, RATE).for_text(Request(), 10**9, 10**5, 30)
+    minutes = timed(2.5, RATE).for_text("pretrain", Request(), 10**9, 10**5, 30)
     (line,) = minutes.expectation(1_377_920, 10**9)
     tokens = (1 - EVALUATION_SHARE) * (150 - 30 - minutes.closing_seconds) * minutes.tokens_per_second
     assert f"about {expected_bits_per_byte(1_377_920, tokens):.2f} bits per byte" in line
@@ -242,6 +246,13 @@ def plan_of(seconds: float, speed: float) -> Plan:
     return replace(make_steps_plan(), limit=Limit(seconds=seconds), tokens_per_second=speed)
 
 
+def pretraining(
+    request: Request, tokens_per_epoch: int, held_out: int = 10**5, device: torch.device = CPU
+) -> TrainConfig:
+    made = make_plan("pretrain", request, device)
+    return made.for_text("pretrain", request, tokens_per_epoch, held_out, 0).settings.config
+
+
 def make_steps_plan(steps: int = 100) -> Plan:
     return make_plan("pretrain", Request(preset="nano", steps=steps, device="cpu", dtype="float32"), CPU)
 
@@ -255,7 +266,7 @@ def make_steps_plan(steps: int = 100) -> Plan:
 def test_a_timed_training_goes_through_its_text_only_so_often(
     seconds: float, preparing: float, speed: float, tokens_per_epoch: int
 ) -> None:
-    made = plan_of(seconds, speed).for_text(Request(), tokens_per_epoch, 10**5, preparing)
+    made = plan_of(seconds, speed).for_text("pretrain", Request(), tokens_per_epoch, 10**5, preparing)
     epochs = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing) * speed / tokens_per_epoch
     if epochs > MOST_EPOCHS:
         steps = made.training_limit.steps or 0
@@ -263,18 +274,33 @@ def test_a_timed_training_goes_through_its_text_only_so_often(
         assert steps * made.settings.tokens_per_step >= MOST_EPOCHS * tokens_per_epoch
     assert (made.training_limit.steps is not None) == (epochs > MOST_EPOCHS)
     assert made.training_limit.seconds is not None  # whatever the speed comes to, it ends in time
-    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
     assert made.limit == Limit(seconds=seconds)  # what was asked for stays on record
 
 
 @given(steps=st.integers(1, 10_000), tokens_per_epoch=st.integers(5_000, 10**8))
-def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_text_repeats(
+def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_pairs_repeat(
     steps: int, tokens_per_epoch: int
 ) -> None:
-    made = make_steps_plan(steps).for_text(Request(steps=steps), tokens_per_epoch, 10**5, 20)
-    assert made.training_limit == Limit(steps=steps)
-    epochs = steps * made.settings.tokens_per_step / tokens_per_epoch
-    assert (made.settings.config.dropout > 0) == (epochs > REPEATED)
+    request = Request(steps=steps)
+    pretraining, finetuning = (
+        make_steps_plan(steps).for_text(stage, request, tokens_per_epoch, 10**5, 20) for stage in get_args(Stage)
+    )
+    assert pretraining.training_limit == finetuning.training_limit == Limit(steps=steps)
+    epochs = steps * finetuning.settings.tokens_per_step / tokens_per_epoch
+    assert (finetuning.settings.config.dropout > 0) == (epochs > REPEATED)
+    assert pretraining.settings.config.dropout == 0
+
+
+@given(tokens_per_epoch=st.integers(1, 10**9), batch_tokens=st.integers(256, 10**6))
+def test_weights_forget_within_a_time_through_a_small_text(tokens_per_epoch: int, batch_tokens: int) -> None:
+    request = Request(steps=10, preset="nano", batch_tokens=batch_tokens, dtype="float32")
+    config = pretraining(request, tokens_per_epoch)
+    taken = config.learning_rate * config.weight_decay  # of a weight, in a step
+    steps = MEMORY * tokens_per_epoch / config.rows(256) / 256
+    assert taken == pytest.approx(1 / LEAST_MEMORY) or (taken < 1 / LEAST_MEMORY and math.exp(-taken * steps) < 0.4)
+    assert config.weight_decay >= STAGES["pretrain"].weight_decay
+    finetuning = make_plan("finetune", request, CPU).for_text("finetune", request, tokens_per_epoch, 10**5, 0)
+    assert finetuning.settings.config.weight_decay == STAGES["finetune"].weight_decay
 
 
 @given(
@@ -289,30 +315,26 @@ def test_held_out_text_is_scored_before_a_text_was_read_often_whatever_ends_the_
     for device in (CPU, torch.device("cuda")):
         if steps is None and device == CPU:
             continue
-        config = make_plan("pretrain", request, device).for_text(request, tokens_per_epoch, held_out, 0).settings.config
+        config = pretraining(request, tokens_per_epoch, held_out, device)
         epochs = config.eval_every * config.batch_tokens / tokens_per_epoch
         assert epochs < JUDGED_EPOCHS + config.batch_tokens / tokens_per_epoch or config.eval_every == LEAST_INTERVAL
         cost = SCORING_COST * min(held_out, config.eval_tokens) / config.batch_tokens / EVALUATION_SHARE
         assert config.eval_every <= max(LEAST_INTERVAL, cost + 1)  # a short held-out text costs little
     asked = Request(steps=steps or 5, eval_every=7)
-    assert (
-        make_plan("pretrain", asked, CPU).for_text(asked, tokens_per_epoch, held_out, 0).settings.config.eval_every == 7
-    )
+    assert pretraining(asked, tokens_per_epoch, held_out).eval_every == 7
 
 
 @given(tokens_per_epoch=st.integers(500, 10**8), tokens=st.integers(1, 10**9))
 def test_a_step_takes_in_a_small_part_of_a_text_also_on_a_gpu(tokens_per_epoch: int, tokens: int) -> None:
     request, gpu = Request(tokens=tokens, dtype="float32"), torch.device("cuda")
-    made = make_plan("pretrain", request, gpu).for_text(request, tokens_per_epoch, 10**5, 0)
+    made = make_plan("pretrain", request, gpu).for_text("pretrain", request, tokens_per_epoch, 10**5, 0)
     batch_tokens, a_step = made.settings.config.batch_tokens, made.settings.tokens_per_step
     assert STAGES["pretrain"].batch_tokens <= batch_tokens <= GPU_BATCH_TOKENS
     assert STEPS_PER_EPOCH * batch_tokens <= tokens_per_epoch or batch_tokens == STAGES["pretrain"].batch_tokens
     assert 2 * STEPS_PER_EPOCH * batch_tokens > tokens_per_epoch or batch_tokens == GPU_BATCH_TOKENS
     assert ((made.limit.steps or 0) - 1) * a_step < tokens <= (made.limit.steps or 0) * a_step
     asked = Request(tokens=tokens, batch_tokens=9_000, dtype="float32")
-    assert (
-        make_plan("pretrain", asked, gpu).for_text(asked, tokens_per_epoch, 9, 0).settings.config.batch_tokens == 9_000
-    )
+    assert pretraining(asked, tokens_per_epoch, 9, gpu).batch_tokens == 9_000
 
 
 def test_a_preset_that_the_device_has_no_room_for_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

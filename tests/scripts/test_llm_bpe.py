@@ -16,7 +16,6 @@ from bpe import Tokenizer
 from data.sources import PAIRS, TEXTS
 from model.config import PRESETS
 from model.plan import SAVING_SECONDS, Plan
-from model.request import Request
 from model.run import RunFolder
 
 Door = Callable[..., int]
@@ -55,9 +54,9 @@ def test_a_timed_run_ends_on_time_with_the_learning_rate_decayed(
 ) -> None:
     preparing, for_text = [], Plan.for_text
 
-    def noted(plan: Plan, request: Request, tokens: int, held_out_tokens: int, preparing_seconds: float) -> Plan:
+    def noted(plan: Plan, *text: Any, preparing_seconds: float) -> Plan:
         preparing.append(preparing_seconds)
-        return for_text(plan, request, tokens, held_out_tokens, preparing_seconds)
+        return for_text(plan, *text, preparing_seconds)
 
     monkeypatch.setattr(Plan, "for_text", noted)
     run = tmp_path / "run"
