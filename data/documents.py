@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "valid"]
 
 MAX_DOCUMENT = 8_000_000  # characters; a longer one goes on as another document
+UNPACKED = 3  # times as long as it was packed is English text, about
 _BLOCK = 1 << 20  # bytes read at a time
 
 _PLAIN = (".txt", ".md")
@@ -120,6 +121,15 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise DataError(f"no text files ({' '.join(_ENDINGS)}) in {_listed(paths)}; name a folder that holds some")
     return sorted(found.values())
+
+
+def bytes_of_text(files: Sequence[Path]) -> int:
+    """About how many bytes of text the files hold, by their sizes on the disk. Raises DataError."""
+    total = 0
+    for file in files:
+        with explained(file):
+            total += file.stat().st_size * (1 if file.suffix.lower() in _PLAIN else UNPACKED)
+    return total
 
 
 def opened(path: Path, file: IO[bytes]) -> IO[bytes]:

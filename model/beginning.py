@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bpe import Tokenizer
 from data.batches import HeldOut, TrainingBatches
-from data.documents import Split
+from data.documents import Split, bytes_of_text
 from data.layout import SPECIAL_TOKENS
 from data.sources import PairSource, TextSource, pair_source, text_source
 from data.tokens import TokenFile
@@ -65,7 +65,7 @@ def record_of(stage: Stage, folder: RunFolder) -> StageRecord | None:
 def begin_pretraining(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
     """A fresh model; its tokenizer is the run's, or trained now on the same texts."""
     source = text_source(request.texts, request.dataset, request.downloads)
-    plan = make_plan("pretrain", request, device)
+    plan = make_plan("pretrain", request, device, text_bytes=bytes_of_text(source.files))
     if has_tokenizer(folder) and not request.restart:
         tokenizer = own_tokenizer(folder, request.vocab_size)
     else:

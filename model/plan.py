@@ -22,6 +22,7 @@ from model.speed import tokens_per_second
 # without a limit, on a machine without a GPU
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
 CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small to large
+BYTES_PER_TOKEN = 3.7  # of English prose, with the vocabulary of the smaller ones
 GPU_BATCH_TOKENS = 65_536
 STEPS_PER_EPOCH = 16  # at least, where a step is so large
 # times through a text in which weight decay takes what a weight was down to 1 / e: what only recurs with the text goes,
@@ -162,9 +163,16 @@ class Plan:
 
 
 def make_plan(
-    stage: Stage, request: Request, device: torch.device, pretrained: tuple[str, ModelConfig] | None = None
+    stage: Stage,
+    request: Request,
+    device: torch.device,
+    pretrained: tuple[str, ModelConfig] | None = None,
+    text_bytes: float = math.inf,
 ) -> Plan:
-    """The plan for a stage that begins. pretrained: the model to finetune, its preset's name and its shape."""
+    """The plan for a stage that begins.
+
+    pretrained: the model to finetune, its preset's name and its shape. text_bytes: of the text, about.
+    """
     dtype = pick_dtype(request.dtype, device)
     derived: dict[str, Any] = {} if device.type == "cpu" else {"batch_tokens": GPU_BATCH_TOKENS}
     config = train_config(stage, request, **derived)
@@ -178,7 +186,8 @@ def make_plan(
         name = request.preset or DEFAULT_PRESET
         if request.preset is None and limit.seconds is not None:
             to_compile = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
-            name = choose_preset(limit.seconds, config, device, dtype, compiled=to_compile)
+            tokens_per_epoch = text_bytes / BYTES_PER_TOKEN
+            name = choose_preset(limit.seconds, config, device, dtype, tokens_per_epoch, compiled=to_compile)
             notes.append(
                 f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
                 "(--preset NAME insists on another)"
@@ -243,9 +252,15 @@ def training_seconds(seconds: float, preparing: float) -> float:
 
 
 def choose_preset(
-    seconds: float, config: TrainConfig, device: torch.device, dtype: torch.dtype, *, compiled: bool
+    seconds: float,
+    config: TrainConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    tokens_per_epoch: float,
+    *,
+    compiled: bool,
 ) -> str:
-    """The preset of which the lowest held-out loss is to be expected after that time, if no text is read twice.
+    """The preset of which the lowest held-out loss is to be expected after that time, of a text of so many tokens.
 
     Measured from the smallest up to the first that does worse, so that a slow machine spends its first seconds on small
     models only, and without compiling each: what compiling will take and bring is reckoned with.
@@ -261,7 +276,8 @@ def choose_preset(
                 raise
             break
         gain = compiled_gain(PRESETS[name]) if compiled else 1.0
-        expected = expected_bits_per_byte(PRESETS[name].num_parameters, training * gain * speed)
+        tokens = min(training * gain * speed, MOST_EPOCHS * tokens_per_epoch)
+        expected = expected_bits_per_byte(PRESETS[name].num_parameters, tokens, tokens_per_epoch)
         if expected >= lowest:
             break
         chosen, lowest = name, expected

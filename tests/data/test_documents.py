@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from data import documents
 from data.clean import normalise
-from data.documents import read_texts, text_files
+from data.documents import bytes_of_text, read_texts, text_files
 from data.errors import DataError
+from data.sources import SAMPLE
 
 STORY = "A fox crossed the river—slowly.\n\nIt was cold."
 
@@ -282,3 +283,16 @@ def test_the_books_of_the_archive_all_come_out(corpora: Path) -> None:
     read = list(read_texts([mini]))
     assert len(read) == len(list(mini.iterdir())) == 20
     assert sum(len(document.text) for document in read) > 0.97 * sum(file.stat().st_size for file in mini.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".txt.gz", ".txt.xz"])
+def test_how_much_text_there_is_is_known_about_also_where_it_is_packed(ending: str, tmp_path: Path) -> None:
+    plain = text_files([SAMPLE])
+    written = sum(path.stat().st_size for path in plain)
+    assert bytes_of_text(plain) == written
+    packed = tmp_path / f"all{ending}"
+    together = b"".join(path.read_bytes() for path in plain)
+    packed.write_bytes(gzip.compress(together) if ending == ".txt.gz" else lzma.compress(together))
+    assert 0.7 * written < bytes_of_text([packed]) < 1.5 * written
+    with pytest.raises(DataError, match="cannot read"):
+        bytes_of_text([tmp_path / "gone.txt"])

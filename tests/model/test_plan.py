@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -72,23 +73,26 @@ def machine(rate: float, measured: list[ModelConfig] | None = None) -> Callable[
     return speed
 
 
-@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5), compiled=st.booleans())
-def test_the_preset_is_chosen_that_is_expected_to_predict_best(rate: float, seconds: float, compiled: bool) -> None:
+@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5), text=st.floats(1e4, 1e10), compiled=st.booleans())
+def test_the_preset_is_chosen_that_is_expected_to_predict_best(
+    rate: float, seconds: float, text: float, compiled: bool
+) -> None:
     measured: list[ModelConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "tokens_per_second", machine(rate, measured))
-        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, compiled=compiled)
+        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, text, compiled=compiled)
 
     def expected(name: str) -> float:
         parameters = PRESETS[name].num_parameters
         preparing = PREPARING_SECONDS + compiled * COMPILING_SECONDS
         training = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
-        return expected_bits_per_byte(
-            parameters, training * (compiled_gain(PRESETS[name]) if compiled else 1) * rate / parameters
-        )
+        tokens = training * (compiled_gain(PRESETS[name]) if compiled else 1) * rate / parameters
+        return expected_bits_per_byte(parameters, min(tokens, MOST_EPOCHS * text), text)
 
-    assert chosen == min(CANDIDATES, key=expected)
     place = CANDIDATES.index(chosen)
+    losses = [expected(name) for name in CANDIDATES]
+    worse = [later >= earlier for earlier, later in pairwise(losses)]
+    assert place == (worse.index(True) if any(worse) else len(worse))  # the first after which it gets no better
     assert measured[:place] == [PRESETS[name] for name in CANDIDATES[:place]]
     assert len(measured) <= place + 2  # larger ones would only cost time
 
@@ -113,6 +117,13 @@ def test_what_compiling_takes_and_brings_is_reckoned_with_where_the_training_is_
 def test_compiling_brings_about_what_was_measured_and_never_harm(name: str, measured: float) -> None:
     assert compiled_gain(PRESETS[name]) == pytest.approx(measured, rel=0.05)
     assert compiled_gain(preset("large", layers=99)) == 1
+
+
+def test_a_larger_preset_is_chosen_for_a_text_that_would_be_read_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "tokens_per_second", machine(1e11))
+    request = Request(minutes=15, dtype="float32")
+    much, little = (make_plan("pretrain", request, CPU, text_bytes=size) for size in (math.inf, 10**7))
+    assert CANDIDATES.index(much.settings.preset) < CANDIDATES.index(little.settings.preset)
 
 
 def test_candidates_stand_from_small_to_large() -> None:
@@ -346,7 +357,7 @@ def test_a_preset_that_the_device_has_no_room_for_is_not_chosen(monkeypatch: pyt
         return 1e9  # so fast that the largest would be chosen
 
     monkeypatch.setattr(plan, "tokens_per_second", speed)
-    assert choose_preset(600, STAGES["pretrain"], CPU, torch.float32, compiled=False) == fits[-1]
+    assert choose_preset(600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False) == fits[-1]
     fits = ()
     with pytest.raises(MemoryError):
-        choose_preset(600, STAGES["pretrain"], CPU, torch.float32, compiled=False)
+        choose_preset(600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False)
