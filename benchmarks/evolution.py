@@ -30,6 +30,7 @@ from model.config import preset
 from model.following import SilentReport
 from model.hardware import pick_device, pick_dtype
 from model.optimizer import Optimizer
+from model.plan import FORGETTING_EPOCHS, weight_decay
 from model.settings import STAGES, Limit, TrainConfig
 from model.train import Run, Scores, train
 
@@ -59,7 +60,8 @@ REPEATED = {
     "last": "little text, many times: the weights at the end",
     "kept": "of the same training, the weights that scored best",
     "averaged": "of the same training, averaged weights where they score better",
-    "dropout": f"another training, with dropout {DROPOUT}; averaged, too",
+    "forgetting": f"another training, whose weights forget in {FORGETTING_EPOCHS:g} times through; averaged, too",
+    "dropout": f"another training, with dropout {DROPOUT} instead; averaged, too",
 }
 
 
@@ -69,6 +71,7 @@ class Training:
 
     rung: str
     little: bool = False
+    forgetting: bool = False  # whether weight decay goes by the size of the text, as in LLM-BPE.py
     dropout: float = 0.0
 
     @property
@@ -80,7 +83,8 @@ class Training:
     @property
     def name(self) -> str:
         """Of its file."""
-        return f"{'little' if self.little else 'all'}-{self.rung}" + (f"-dropout{self.dropout}" if self.dropout else "")
+        against_repeats = "-forgetting" * self.forgetting + f"-dropout{self.dropout}" * (self.dropout > 0)
+        return f"{'little' if self.little else 'all'}-{self.rung}{against_repeats}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,7 @@ ROWS: dict[str, tuple[str, Training, Callable[[Result], float]]] = {  # what it 
     "last": (REPEATED["last"], Training(rung=LAST, little=True), lambda result: result.last),
     "kept": (REPEATED["kept"], Training(rung=LAST, little=True), lambda result: result.kept),
     "averaged": (REPEATED["averaged"], Training(rung=LAST, little=True), lambda result: result.averaged),
+    "forgetting": (REPEATED["forgetting"], Training(rung=LAST, little=True, forgetting=True), lambda r: r.averaged),
     "dropout": (REPEATED["dropout"], Training(rung=LAST, little=True, dropout=DROPOUT), lambda r: r.averaged),
 }
 
@@ -164,6 +169,8 @@ class Bench:
         files = self.token_files(tok, little=training.little)
         rows = config.rows(shape.context)
         batches = TrainingBatches(files[0], context=shape.context, rows=rows, seed=seed)
+        if training.forgetting:
+            config = replace(config, weight_decay=weight_decay(config, batches.positions_per_epoch))
         most = config.eval_tokens if training.little else None
         held_out = HeldOut(files[1], tok, context=shape.context, rows=rows, max_tokens=most)
         torch.manual_seed(seed)

@@ -25,10 +25,10 @@ CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small 
 BYTES_PER_TOKEN = 3.7  # of English prose, with the vocabulary of the smaller ones
 GPU_BATCH_TOKENS = 65_536
 STEPS_PER_EPOCH = 16  # at least, where a step is so large
-# times through a text in which weight decay takes what a weight was down to 1 / e: what only recurs with the text goes,
-# and is not learned by heart (Wang and Aitchison 2024, arXiv:2405.13698; tried in LOG.md)
-MEMORY = 0.6
-LEAST_MEMORY = 10  # steps, of a text that a few steps go through
+# times through a text in which weight decay takes what a weight was down to 1 / e: what the text says once fades before
+# it is read again, what it says often stays (Wang and Aitchison 2024, arXiv:2405.13698; tried in LOG.md)
+FORGETTING_EPOCHS = 0.6
+LEAST_FORGETTING_STEPS = 10  # optimizer steps, where fewer go through a text
 REPEATED = 8  # times through pairs from which on there is dropout, where weights have to remember what came before
 REPEATED_DROPOUT = 0.2
 MOST_EPOCHS = 12  # times through a text in a timed training; the last of them bring little (LOG.md)
@@ -222,8 +222,11 @@ def make_plan(
 
 
 def weight_decay(config: TrainConfig, tokens_per_epoch: int) -> float:
-    """What takes weights down to 1 / e in MEMORY times through a text at the peak learning rate, or what is usual."""
-    steps = max(LEAST_MEMORY, MEMORY * tokens_per_epoch / config.batch_tokens)
+    """What takes weights down to 1 / e, at the peak learning rate, in FORGETTING_EPOCHS times through a text.
+
+    But not less than the config has, nor more than that takes LEAST_FORGETTING_STEPS.
+    """
+    steps = max(LEAST_FORGETTING_STEPS, FORGETTING_EPOCHS * tokens_per_epoch / config.batch_tokens)
     return max(config.weight_decay, 1 / (config.learning_rate * steps))
 
 

@@ -14,8 +14,8 @@ from benchmarks.ladder import Ladder, shape_after
 from data.sources import text_source
 from model.config import preset
 from model.muon import Muon
-from model.optimizer import learning_rate_multiplier
-from model.settings import STAGES
+from model.optimizer import Optimizer, learning_rate_multiplier
+from model.settings import STAGES, TrainConfig
 
 TEXT = "The ship sank, and the man swam to the shore, where the woman held the child.\n\nThe sea fell.\n\n"
 SHAPE = preset("nano", layers=1, context=32, vocab_size=280)
@@ -34,11 +34,21 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 @pytest.mark.slow
 def test_every_row_is_trained_once_and_shown(
-    texts: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    texts: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = ("seed", "schedule", "last", "kept")
+    decays = []
+
+    def noted(model: torch.nn.Module, config: TrainConfig, changes: frozenset[str]) -> Optimizer:
+        decays.append(config.weight_decay)
+        return optimizer_of(model, config, changes)
+
+    monkeypatch.setattr(evolution, "optimizer_of", noted)
+    rows = ("seed", "schedule", "last", "kept", "forgetting")
     given = ["--texts", *map(str, texts), "--minutes", "0.003", "--seeds", "1", "--out", str(tmp_path / "out")]
     assert main([*given, "--rows", *rows]) == 0
+    usual = STAGES["pretrain"].weight_decay
+    assert decays[:3] == [usual] * 3
+    assert decays[3] > 2 * usual
     shown = capfd.readouterr().out
     assert [line.split(" |")[0][2:] for line in shown.splitlines() if "bits" not in line and "---" not in line] == [
         *(ROWS[row][0] for row in rows[:2]),
@@ -48,7 +58,7 @@ def test_every_row_is_trained_once_and_shown(
     ]
     results = sorted((tmp_path / "out").rglob("*-seed0.json"))
     assert [path.name for path in results] == [
-        f"{name}-seed0.json" for name in ("all-schedule", "all-seed", "little-schedule")
+        f"{name}-seed0.json" for name in ("all-schedule", "all-seed", "little-schedule", "little-schedule-forgetting")
     ]
     before = [path.stat().st_mtime_ns for path in results]
     assert main([*given, "--rows", *rows, "--json"]) == 0

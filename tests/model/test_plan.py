@@ -21,13 +21,13 @@ from model.plan import (
     COMPILED_FROM,
     COMPILING_SECONDS,
     EVALUATION_SHARE,
+    FORGETTING_EPOCHS,
     GPU_BATCH_TOKENS,
     JUDGED_EPOCHS,
+    LEAST_FORGETTING_STEPS,
     LEAST_INTERVAL,
-    LEAST_MEMORY,
     LEAST_RATE,
     LEAST_TRAINING,
-    MEMORY,
     MOST_EPOCHS,
     PREPARING_SECONDS,
     REPEATED,
@@ -307,8 +307,10 @@ def test_weights_forget_within_a_time_through_a_small_text(tokens_per_epoch: int
     request = Request(steps=10, preset="nano", batch_tokens=batch_tokens, dtype="float32")
     config = pretraining(request, tokens_per_epoch)
     taken = config.learning_rate * config.weight_decay  # of a weight, in a step
-    steps = MEMORY * tokens_per_epoch / config.rows(256) / 256
-    assert taken == pytest.approx(1 / LEAST_MEMORY) or (taken < 1 / LEAST_MEMORY and math.exp(-taken * steps) < 0.4)
+    steps = FORGETTING_EPOCHS * tokens_per_epoch / config.rows(256) / 256
+    assert taken == pytest.approx(1 / LEAST_FORGETTING_STEPS) or (
+        taken < 1 / LEAST_FORGETTING_STEPS and math.exp(-taken * steps) < 0.4
+    )
     assert config.weight_decay >= STAGES["pretrain"].weight_decay
     finetuning = make_plan("finetune", request, CPU).for_text("finetune", request, tokens_per_epoch, 10**5, 0)
     assert finetuning.settings.config.weight_decay == STAGES["finetune"].weight_decay
