@@ -14,6 +14,7 @@ import pytest
 
 from bpe import Tokenizer
 from data.sources import PAIRS, TEXTS
+from model import beginning
 from model.config import PRESETS
 from model.plan import SAVING_SECONDS, Plan
 from model.run import RunFolder
@@ -52,16 +53,23 @@ def test_all_stages_in_one_command_make_the_same_run(
 def test_a_timed_run_ends_on_time_with_the_learning_rate_decayed(
     llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preparing, for_text = [], Plan.for_text
+    preparing, for_text, make_plan = [], Plan.for_text, beginning.make_plan
+    text_sizes = []
 
     def noted(plan: Plan, *text: Any, preparing_seconds: float) -> Plan:
         preparing.append(preparing_seconds)
         return for_text(plan, *text, preparing_seconds)
 
+    def planned(*asked: Any, text_bytes: float) -> Plan:
+        text_sizes.append(text_bytes)
+        return make_plan(*asked, text_bytes=text_bytes)
+
     monkeypatch.setattr(Plan, "for_text", noted)
+    monkeypatch.setattr(beginning, "make_plan", planned)
     run = tmp_path / "run"
     texts = ("--texts", corpus / "texts")
     assert llm_bpe("--stage", "pretrain", "--run", run, *texts, *tiny, *quick, "--minutes", 0.12) == 0
+    assert text_sizes == [sum(file.stat().st_size for file in (corpus / "texts").iterdir())]
     stage = RunFolder(run).stage("pretrain")
     assert 0.12 * 60 - SAVING_SECONDS - 1 < stage["seconds"] < 0.12 * 60 + 10
     assert 0 < preparing[0] < stage["seconds"]
