@@ -58,7 +58,7 @@ def test_every_row_is_trained_once_and_shown(
     ]
     results = sorted((tmp_path / "out").rglob("*-seed0.json"))
     assert [path.name for path in results] == [
-        f"{name}-seed0.json" for name in ("all-schedule", "all-seed", "little-schedule", "little-schedule-forgetting")
+        f"{name}-seed0.json" for name in ("all-schedule", "all-seed", "little-schedule-forgetting", "little-schedule")
     ]
     before = [path.stat().st_mtime_ns for path in results]
     assert main([*given, "--rows", *rows, "--json"]) == 0
