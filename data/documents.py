@@ -125,11 +125,7 @@ def text_files(paths: Sequence[Path]) -> list[Path]:
 
 def bytes_of_text(files: Sequence[Path]) -> int:
     """About how many bytes of text the files hold, by their sizes on the disk. Raises DataError."""
-    total = 0
-    for file in files:
-        with explained(file):
-            total += file.stat().st_size * (1 if file.suffix.lower() in _PLAIN else UNPACKED)
-    return total
+    return sum(_size(file) * (1 if file.suffix.lower() in _PLAIN else UNPACKED) for file in files)
 
 
 def opened(path: Path, file: IO[bytes]) -> IO[bytes]:
@@ -255,11 +251,14 @@ def _below(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 def reading_bar(files: Sequence[Path], purpose: str) -> "tqdm[Any]":
     """A progress bar over the bytes of files, as they are on the disk, and so with the time left. Raises DataError."""
-    total = 0
-    for file in files:
-        with explained(file):
-            total += file.stat().st_size
+    total = sum(map(_size, files))
     return progress_bar(total=total, description=purpose, unit="B", unit_scale=True)
+
+
+def _size(file: Path) -> int:
+    """Its bytes on the disk."""
+    with explained(file):
+        return file.stat().st_size
 
 
 @contextlib.contextmanager

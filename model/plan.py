@@ -88,7 +88,7 @@ class Plan:
 
         A step takes in a small part of the text, and held-out text is scored before the text has been read often,
         unless the request says otherwise. What is read again and again must not be learned by heart: the smaller a
-        text, the more weights decay, or, in finetuning, are dropped; and in the end it is enough.
+        text, the faster weights decay; finetuning, which keeps what it began with, has dropout. Then it ends.
         """
         config = self.settings.config
         if request.batch_tokens is None:
