@@ -12,7 +12,7 @@ Python does nothing for a single stretch but when it is met for the first time.
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import chain, pairwise, starmap
+from itertools import pairwise, starmap
 
 import numpy as np
 import numpy.typing as npt
@@ -40,18 +40,18 @@ class BlockEncoder:
     def _empty(self) -> "tuple[Stretches, _IdsOfStretches]":
         return Stretches(), _IdsOfStretches(self._ids_of, self._dtype)
 
-    def encode(self, blocks: Iterable[Block]) -> list[Ids]:
-        """The ids of all texts of some blocks. What is new in them is learned at once: that takes less time."""
+    def encode(self, blocks: Iterable[Block]) -> list[list[Ids]]:
+        """The ids of the texts of each block. What is new in all of them is learned at once: that takes less time."""
         stretches, ids = self._memory
         if stretches.size > CAPACITY:
             stretches, ids = self._memory = self._empty()
-        encoded, waiting = list[Ids](), list[tuple[Numbers, Numbers]]()
+        encoded, waiting = list[list[Ids]](), list[tuple[Numbers, Numbers]]()
         try:
             for numbers in map(partial(self._numbers, stretches), blocks):
                 waiting.append(numbers)
                 del numbers  # nor is the block held: what is free again, and still in the cache, the next one takes
                 if len(ids) == len(stretches.known):
-                    encoded += chain.from_iterable(starmap(ids.of_texts, waiting))
+                    encoded += starmap(ids.of_texts, waiting)
                     waiting.clear()
             ids.learn(stretches.known)
         except UnicodeEncodeError:  # a block was not to be had; what was taken in is whole
@@ -59,7 +59,7 @@ class BlockEncoder:
         except BaseException:  # Ctrl-C, for one, in the middle of taking in
             self._memory = self._empty()
             raise
-        return [*encoded, *chain.from_iterable(starmap(ids.of_texts, waiting))]
+        return [*encoded, *starmap(ids.of_texts, waiting)]
 
     def _numbers(self, stretches: Stretches, block: Block) -> tuple[Numbers, Numbers]:
         """The number of each stretch of a block, and how many stretches stand before its second text, its third, ..."""

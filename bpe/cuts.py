@@ -42,8 +42,8 @@ CERTAIN: dict[str, dict[Class, list[Class]]] = {
 CERTAIN["qwen2"] = CERTAIN["gpt4"] | {"digit": ["letter", "digit", "mark", "blank", "line end"]}
 
 LONG = 1 << 11  # characters; for fewer, blocks do not pay
-BLOCK = 1 << 19  # characters: enough that calling NumPy costs little, and few enough for the caches of a core
-TOGETHER = 3  # blocks of that size, in which what is new is learned together
+BLOCK = 1 << 18  # characters: enough that calling NumPy costs little, and few enough for the caches of a core
+TOGETHER = 6  # blocks of that size, in which what is new is learned together
 NOWHERE: Places = np.zeros(0, np.int64)
 _TAIL = 1 << 10
 _BEFORE = 4  # bits, one for each class that a cut comes after

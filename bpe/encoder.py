@@ -68,18 +68,20 @@ class Encoder:
         return [np.concatenate([*islice(ids, number)]) for number in arrays]
 
     def _encode(self, blocks: Sequence[TextBlock], processes: int) -> list[Ids]:
-        """The ids of all texts of all blocks."""
+        """The ids of each text of each block, one after the other."""
         assert self._blocks
         encoder = self._blocks
         keep_freed_memory()
-        few = [blocks[start : start + TOGETHER] for start in range(0, len(blocks), TOGETHER)]
+
+        def encode(some: Iterable[TextBlock]) -> list[list[Ids]]:
+            return encoder.encode(_utf8(some))
+
         if processes > 1:
-            ids = self._helpers.share(
-                few, processes - 1, lambda some: encoder.encode(_utf8(some)), lambda some: [*_utf8(some)]
-            )
+            encoded = self._helpers.share(blocks, processes - 1, encode, lambda some: [*_utf8(some)], together=TOGETHER)
         else:
-            ids = [encoder.encode(_utf8(some)) for some in few]
-        return [*chain.from_iterable(ids)]
+            few = (blocks[start : start + TOGETHER] for start in range(0, len(blocks), TOGETHER))
+            encoded = [*chain.from_iterable(map(encode, few))]
+        return [*chain.from_iterable(encoded)]
 
 
 def _utf8(blocks: Iterable[TextBlock]) -> Iterator[Block]:
@@ -87,7 +89,7 @@ def _utf8(blocks: Iterable[TextBlock]) -> Iterator[Block]:
     return (block.utf8() for block in blocks)
 
 
-def _block_encoder(vocabulary: Vocabulary) -> Callable[[Iterable[Block]], list[Ids]]:
+def _block_encoder(vocabulary: Vocabulary) -> Callable[[Iterable[Block]], list[list[Ids]]]:
     """What encodes blocks, made anew in another process."""
     blocks = Encoder(vocabulary)._blocks
     assert blocks

@@ -18,7 +18,8 @@ import sys
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
+from itertools import chain
 from typing import IO, Generic, TypeVar, cast
 
 from bpe.freed_memory import keep_freed_memory
@@ -29,7 +30,9 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 AHEAD = 2  # questions that a helper has at a time: one to work on, and the next
+SHARES = 2  # of what is left, in which each process takes its part
 ROOM = 1 << 23  # bytes of each of them, or of its answer: several times what is asked in English
+PIPED = 0  # said in place of a size: what it is of comes through the pipe
 _SIZE = 8  # bytes that say how many follow
 _START = f"""
 import pickle, sys
@@ -46,39 +49,46 @@ class HelperLostError(Exception):
 class Helpers(Generic[Given, Question, Answer]):
     """Helpers that work as `make(given)` does; `make` is a function that a module has by its name."""
 
-    def __init__(self, make: Callable[[Given], Callable[[Question], Answer]], given: Given) -> None:
+    def __init__(self, make: Callable[[Given], Callable[[Question], Sequence[Answer]]], given: Given) -> None:
         self._make, self._given = make, given
         self._idle: list[_Helper] = []
         self._pid = os.getpid()
 
     def share(
-        self, items: Sequence[Item], number: int, here: Callable[[Item], Answer], question: Callable[[Item], Question]
+        self,
+        items: Sequence[Item],
+        number: int,
+        here: Callable[[Sequence[Item]], Sequence[Answer]],
+        question: Callable[[Sequence[Item]], Question],
+        *,
+        together: int = 1,
     ) -> list[Answer]:
         """The answers for all items, in order: from the first on by `here`, from the last on by `number` helpers.
 
-        question: what a helper is asked about an item. What a lost helper leaves undone is done by the others.
+        question: what a helper is asked about some items. together: how many items are given at once, when enough are
+        left that all will end at about the same time. What a lost helper leaves undone is done by the others.
         """
         answers, too_long = dict[int, Answer](), False
         left = deque(range(len(items)))
-        asked = {helper: deque[int]() for helper in self._taken(number)}
+        asked = {helper: deque[list[int]]() for helper in self._taken(number)}
         while left or any(asked.values()):
-            for helper, places in [*asked.items()]:
+            for helper, runs in [*asked.items()]:
                 try:
-                    while places and helper.has_answered(wait=not left):
-                        answers[places[0]] = cast(Answer, helper.answer())
-                        places.popleft()
+                    while runs and helper.has_answered(wait=not left):
+                        answers.update(zip(runs[0], cast(Sequence[Answer], helper.answer()), strict=True))
+                        runs.popleft()
                     # the last items are for who is free, not for a queue
-                    while len(left) > len(places) * len(asked) and len(places) < AHEAD and not too_long:
-                        places.append(left.pop())
-                        if not helper.ask(question(items[places[-1]])):
-                            left.append(places.pop())
+                    while len(left) > len(runs) * len(asked) and len(runs) < AHEAD and not too_long:
+                        runs.append(_taken_from(left.pop, left, together, len(asked) + 1)[::-1])
+                        if not helper.ask(question([items[place] for place in runs[-1]])):
+                            left.extend(runs.pop())
                             too_long = True  # and so may be the others: they are not made ready in vain
                 except HelperLostError:
-                    left.extend(reversed(places))
+                    left.extend(chain.from_iterable(reversed(runs)))
                     del asked[helper]
             if left:
-                place = left.popleft()
-                answers[place] = here(items[place])
+                places = _taken_from(left.popleft, left, together, len(asked) + 1)
+                answers.update(zip(places, here([items[place] for place in places]), strict=True))
         self._idle += asked
         return [answers[place] for place in range(len(items))]
 
@@ -96,6 +106,11 @@ class Helpers(Generic[Given, Question, Answer]):
         return taken
 
 
+def _taken_from(take: Callable[[], int], left: Sized, most: int, processes: int) -> list[int]:
+    """Places for one of so many processes: `most`, but towards the end a part of what each of them still gets."""
+    return [take() for _ in range(max(1, min(most, len(left) // (SHARES * processes))))]
+
+
 class _Helper:
     """One process. It answers in the order in which it is asked."""
 
@@ -105,7 +120,7 @@ class _Helper:
                 made = pickle.dumps(made_of)
                 file.write(bytes(AHEAD * ROOM) + made)  # zeros, so that their place on the disk is certain
                 file.flush()
-                memory = mmap.mmap(file.fileno(), AHEAD * ROOM)
+                memory = _memory(file.fileno())
                 self._process = process = subprocess.Popen(
                     [sys.executable, "-P", "-c", _START],
                     stdin=subprocess.PIPE,
@@ -150,7 +165,7 @@ class _Helper:
 class _Channel:
     """Objects to and from another process, by turns in AHEAD places of memory that both have."""
 
-    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes], memory: mmap.mmap) -> None:
+    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes], memory: Sequence[mmap.mmap]) -> None:
         self._incoming, self._outgoing, self._memory = incoming, outgoing, memory
         self._written = self._read = 0
 
@@ -159,27 +174,34 @@ class _Channel:
 
         In the pipe it has to wait until the other process reads it.
         """
-        pickled = pickle.dumps(something, pickle.HIGHEST_PROTOCOL)
-        if len(pickled) <= ROOM:
-            start = self._written % AHEAD * ROOM
-            self._memory[start : start + len(pickled)] = pickled
-            _write_size(len(pickled), self._outgoing)
-        elif through_pipe:
-            _write_piped(pickled, self._outgoing)
+        place = self._memory[self._written % AHEAD]
+        place.seek(0)
+        try:
+            pickle.dump(something, place, pickle.HIGHEST_PROTOCOL)  # straight there: what is long is copied once
+        except ValueError:  # it goes beyond the place
+            if not through_pipe:
+                return False
+            _write_size(PIPED, self._outgoing)
+            _write_piped(pickle.dumps(something), self._outgoing)
         else:
-            return False
+            _write_size(place.tell(), self._outgoing)
         self._written += 1
         return True
 
     def read(self) -> object:
         """Raises EOFError at the end."""
         size = _read_size(self._incoming)
-        start = self._read % AHEAD * ROOM
+        place = self._memory[self._read % AHEAD]
         self._read += 1
-        if size > ROOM:
-            return pickle.loads(_read_bytes(size, self._incoming))
-        with memoryview(self._memory) as memory, memory[start : start + size] as pickled:
+        if size == PIPED:
+            return pickle.loads(_read_bytes(_read_size(self._incoming), self._incoming))
+        with memoryview(place) as memory, memory[:size] as pickled:
             return pickle.loads(pickled)
+
+
+def _memory(file: int) -> list[mmap.mmap]:
+    """The AHEAD places of memory at the beginning of an open file."""
+    return [mmap.mmap(file, ROOM, offset=place * ROOM) for place in range(AHEAD)]
 
 
 def _write_size(size: int, file: IO[bytes]) -> None:
@@ -222,9 +244,9 @@ def serve() -> None:
     """What a helper does."""
     keep_freed_memory()
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
-    memory, size = pickle.loads(_read_bytes(_read_size(questions), questions))
-    channel = _Channel(questions, answers, mmap.mmap(memory, AHEAD * ROOM))
-    make, given = pickle.loads(os.pread(memory, size, AHEAD * ROOM))
+    file, size = pickle.loads(_read_bytes(_read_size(questions), questions))
+    channel = _Channel(questions, answers, _memory(file))
+    make, given = pickle.loads(os.pread(file, size, AHEAD * ROOM))
     work = make(given)
     with contextlib.suppress(EOFError):
         while True:

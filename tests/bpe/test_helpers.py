@@ -1,6 +1,5 @@
 """Other processes that share the work: whatever becomes of them, every item is answered, in order."""
 
-import operator
 import os
 import signal
 import subprocess
@@ -12,13 +11,18 @@ from hypothesis import strategies as st
 
 from bpe.helpers import AHEAD, ROOM, Helpers
 
-PID = "lambda seconds: __import__('time').sleep(seconds) or __import__('os').getpid()"
-REST = slice(1, None)
+PID = "lambda items: [__import__('time').sleep(seconds) or __import__('os').getpid() for seconds in items]"
+REST = "lambda items: [item[1:] for item in items]"
+rests_of = eval(REST)
 
 
 def pids(helpers, number=1, items=20):
     """The processes that do the work, with so many helpers."""
-    return helpers.share([0.01] * items, number, eval(PID), float)
+    return helpers.share([0.01] * items, number, eval(PID), list)
+
+
+def strings(items):
+    return [*map(str, items)]
 
 
 def others(helpers, number=1):
@@ -27,40 +31,52 @@ def others(helpers, number=1):
 
 @pytest.fixture(scope="module")
 def rests():
-    """Helpers that say what follows the first item of a sequence."""
-    return Helpers(operator.itemgetter, REST)
+    """Helpers that say what follows the first item of each sequence."""
+    return Helpers(eval, REST)
 
 
 @settings(deadline=None, max_examples=30)
-@given(items=st.lists(st.binary(max_size=10), max_size=40), number=st.integers(-1, 3))
-def test_every_item_has_its_answer_whoever_gives_it(rests, items, number):
-    assert rests.share(items, number, operator.itemgetter(REST), bytes) == [item[1:] for item in items]
+@given(items=st.lists(st.binary(max_size=10), max_size=40), number=st.integers(-1, 3), together=st.integers(1, 9))
+def test_every_item_has_its_answer_whoever_gives_it(rests, items, number, together):
+    assert rests.share(items, number, rests_of, list, together=together) == [item[1:] for item in items]
+
+
+def test_items_are_given_together_and_one_by_one_towards_the_end(rests):
+    runs = []
+
+    def here(items):
+        runs.append(items)
+        return strings(items)
+
+    rests.share([*range(40)], 0, here, list, together=6)
+    assert [len(run) for run in runs] == [6, 6, 6, 6, 6, 5, 2, 1, 1, 1]
+    assert [item for run in runs for item in run] == [*range(40)]
 
 
 @pytest.mark.parametrize("size", [ROOM - 100, ROOM + 100])
 def test_questions_and_answers_may_be_as_long_as_they_like(rests, size):
     items = [bytes([number]) * size for number in range(6)]
-    assert rests.share(items, 1, operator.itemgetter(REST), bytes) == [item[1:] for item in items]
-    longer = Helpers(eval, f"lambda size: bytes(size + {size})")
-    assert [*map(len, longer.share([1, 2, 3, 4, 5], 2, lambda size: bytes(0), int))][-1] == size + 5
+    assert rests.share(items, 1, rests_of, list) == [item[1:] for item in items]
+    longer = Helpers(eval, f"lambda sizes: [bytes(sizes[0] + {size})]")
+    assert [*map(len, longer.share([1, 2, 3, 4, 5], 2, lambda sizes: [b""], list))][-1] == size + 5
 
 
 def test_long_and_short_answers_by_turns_are_each_the_right_one():
     sizes = [ROOM + 1, 5, 6, ROOM + 2, 7] * 2
-    helpers = Helpers(eval, "lambda size: bytes(size)")
+    helpers = Helpers(eval, "lambda sizes: [*map(bytes, sizes)]")
     for _ in range(2):
-        assert [*map(len, helpers.share(sizes, 1, bytes, int))] == sizes
+        assert [*map(len, helpers.share(sizes, 1, lambda sizes: [*map(bytes, sizes)], list))] == sizes
 
 
 def test_of_questions_that_are_too_long_one_is_made_ready_in_vain(rests):
     items, ready = [*range(20)], []
 
-    def question(item):
-        ready.append(item)
+    def question(some):
+        ready.append(some)
         return bytes(ROOM + 1)
 
-    assert rests.share(items, 2, str, question) == [*map(str, items)]
-    assert ready == [19]
+    assert rests.share(items, 2, strings, question) == [*map(str, items)]
+    assert ready == [[19]]
 
 
 def test_the_work_is_done_here_and_by_as_many_others_as_asked_for_which_stay():
@@ -74,8 +90,8 @@ def test_the_work_is_done_here_and_by_as_many_others_as_asked_for_which_stay():
 
 
 def test_a_lost_helper_leaves_nothing_undone():
-    helpers = Helpers(eval, "lambda item: __import__('os').kill(__import__('os').getpid(), 9)")
-    assert helpers.share([*range(20)], 2, str, int) == [*map(str, range(20))]
+    helpers = Helpers(eval, "lambda items: __import__('os').kill(__import__('os').getpid(), 9)")
+    assert helpers.share([*range(20)], 2, strings, list, together=3) == [*map(str, range(20))]
     assert not helpers._idle
 
 
@@ -89,9 +105,9 @@ def test_a_helper_that_was_killed_while_it_was_idle_leaves_nothing_undone_and_is
 
 
 def test_what_the_function_raises_elsewhere_comes_of_the_work_here():
-    helpers = Helpers(eval, "lambda number: 1 // number")
+    inverse = "lambda numbers: [1 // number for number in numbers]"
     with pytest.raises(ZeroDivisionError):
-        helpers.share([1, 1, 1, 0], 1, lambda number: 1 // number, int)
+        Helpers(eval, inverse).share([1, 1, 1, 0], 1, eval(inverse), list)
 
 
 @pytest.mark.parametrize(("name", "value"), [("executable", "no such program"), ("frozen", True)])
@@ -104,27 +120,27 @@ def test_without_a_python_to_start_all_is_done_here(name, value, monkeypatch):
 def test_work_that_is_broken_off_is_broken_off_in_all_processes(where, rests):
     taken = []
 
-    def broken(item):
-        taken.append(item)
+    def broken(items):
+        taken.append(items)
         if len(taken) == 3:
             raise KeyboardInterrupt
-        return item
+        return items
 
     with pytest.raises(KeyboardInterrupt):
-        rests.share(["abc"] * 1000, 2, *((broken, str) if where == "here" else (str, broken)))
+        rests.share(["abc"] * 1000, 2, *((broken, list) if where == "here" else (list, broken)))
     assert len(taken) == 3
-    assert rests.share(["xy", "ab", "cd", "ef"], 2, operator.itemgetter(REST), str) == ["y", "b", "d", "f"]
+    assert rests.share(["xy", "ab", "cd", "ef"], 2, rests_of, list) == ["y", "b", "d", "f"]
 
 
 def test_a_helper_has_a_question_more_than_it_works_on_and_no_further():
     waiting = 0
 
-    def question(item):
+    def question(items):
         nonlocal waiting
         waiting += 1
-        return 0.5
+        return [0.5]
 
-    def here(item):
+    def here(items):
         assert waiting == AHEAD
         raise KeyboardInterrupt
 
@@ -145,7 +161,7 @@ def test_a_fork_has_helpers_of_its_own_and_ends_without_those_of_others():
     forked = (
         "import os\nfrom bpe.helpers import Helpers\n"
         f"helpers, pid = Helpers(eval, {PID!r}), os.getpid()\n"
-        "def last():\n    return helpers.share([0.01] * 100, 1, lambda _: os.getpid(), float)[-1]\n"
+        "def last():\n    return helpers.share([0.01] * 100, 1, lambda _: [os.getpid()], list)[-1]\n"
         "first = last()\nassert first != pid\nchild = os.fork()\n"
         "if not child:\n    raise SystemExit(last() == first)\n"
         "assert os.waitpid(child, 0)[1] == 0\nassert last() == first\n"
