@@ -1,6 +1,6 @@
 """Other processes that share the work: Python runs one thread at a time, and so keeps one core busy.
 
-In: a function, and what it is to be applied to.  Out: what it says.
+In: a function of some items, and all items.  Out: its answer for each, in order.
 
 A helper is a second Python. What is asked and answered stands in memory that both processes have, and a pipe says how
 long it is. So nobody waits: this process asks, does a part of the work itself, and looks for answers now and then; a
@@ -30,7 +30,7 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 AHEAD = 2  # questions that a helper has at a time: one to work on, and the next
-SHARES = 2  # of what is left, in which each process takes its part
+SHARES = 2  # for each process, at least, in which what is left is given out
 ROOM = 1 << 23  # bytes of each of them, or of its answer: several times what is asked in English
 PIPED = 0  # said in place of a size: what it is of comes through the pipe
 _SIZE = 8  # bytes that say how many follow
@@ -63,10 +63,11 @@ class Helpers(Generic[Given, Question, Answer]):
         *,
         together: int = 1,
     ) -> list[Answer]:
-        """The answers for all items, in order: from the first on by `here`, from the last on by `number` helpers.
+        """The answer for each item, in order: from the first on by `here`, from the last on by `number` helpers.
 
-        question: what a helper is asked about some items. together: how many items are given at once, when enough are
-        left that all will end at about the same time. What a lost helper leaves undone is done by the others.
+        here: the answers for some items. question: what a helper is asked for the same. together: how many items at
+        once; fewer towards the end, so that all end at about the same time. What a lost helper leaves undone is done by
+        the others.
         """
         answers, too_long = dict[int, Answer](), False
         left = deque(range(len(items)))
@@ -107,7 +108,7 @@ class Helpers(Generic[Given, Question, Answer]):
 
 
 def _taken_from(take: Callable[[], int], left: Sized, most: int, processes: int) -> list[int]:
-    """Places for one of so many processes: `most`, but towards the end a part of what each of them still gets."""
+    """The next places for one of so many processes: `most`, fewer towards the end, and always one."""
     return [take() for _ in range(max(1, min(most, len(left) // (SHARES * processes))))]
 
 
