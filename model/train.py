@@ -205,10 +205,12 @@ def backward(run: Run, batch: TensorBatch, scored: int) -> float:
     The head's logits, vocabulary-wide for every position, would be the largest thing in memory. So the gradient runs
     backward through the head a chunk at a time, gathers at the hidden states, and goes on from there once.
     """
-    hidden = run.model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments)[batch.scored]
+    hidden = run.model.hidden(batch.inputs, positions=batch.positions, segments=batch.segments).flatten(0, 1)
+    places = batch.scored.flatten().nonzero()[:, 0]
+    hidden = hidden.index_select(0, places)  # whose way back takes a tenth of the time of hidden[batch.scored]
     leaf = hidden.detach().requires_grad_()
     total = torch.zeros((), device=leaf.device)
-    for loss in chunked_losses(run.model, leaf, batch.targets[batch.scored], run.head_loss):
+    for loss in chunked_losses(run.model, leaf, batch.targets.flatten()[places], run.head_loss):
         run.scaler.scale(loss / scored).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     hidden.backward(leaf.grad)  # type: ignore[no-untyped-call]
