@@ -2,10 +2,11 @@
 
     python -m benchmarks.evolution --texts PATH... [--minutes 2] [--seeds 3] [--json]
 
-In: texts with a held-out part of about half a megabyte (all of it is scored).  Out: two tables as Markdown: held-out
-bits per byte of models that were trained for so many minutes. In the first each row has one change more than the row
-before; in the second the last of these models is trained on little text, many times. Every training is a file below
---out, and one that is there is not done again: what was stopped goes on. Nothing else should run on the machine.
+In: texts with a held-out part of about half a megabyte.  Out: two tables as Markdown: held-out bits per byte of models
+that were trained for so many minutes. In the first each row has one change more than the row before, and all of the
+held-out text is scored; in the second the last of these models is trained on little text, many times, and scored are
+the tokens by which a training chooses its best weights. Every training is a file below --out, and one that is there is
+not done again: what was stopped goes on. Nothing else should run on the machine.
 """
 
 import argparse
@@ -83,7 +84,9 @@ class Training:
     @property
     def name(self) -> str:
         """Of its file."""
-        against_repeats = "-forgetting" * self.forgetting + f"-dropout{self.dropout}" * (self.dropout > 0)
+        against_repeats = f"-forgetting{FORGETTING_EPOCHS}" * self.forgetting + f"-dropout{self.dropout}" * (
+            self.dropout > 0
+        )
         return f"{'little' if self.little else 'all'}-{self.rung}{against_repeats}"
 
 
@@ -170,7 +173,7 @@ class Bench:
         rows = config.rows(shape.context)
         batches = TrainingBatches(files[0], context=shape.context, rows=rows, seed=seed)
         if training.forgetting:
-            config = replace(config, weight_decay=weight_decay(config, batches.positions_per_epoch))
+            config = replace(config, weight_decay=weight_decay(config, batches.rows_of_epoch(0) / rows))
         most = config.eval_tokens if training.little else None
         held_out = HeldOut(files[1], tok, context=shape.context, rows=rows, max_tokens=most)
         torch.manual_seed(seed)

@@ -19,10 +19,12 @@ REPEATS = 2.0  # as many new readings are the most that all further ones are wor
 def expected_bits_per_byte(parameters: int, tokens: float, tokens_per_epoch: float = math.inf) -> float:
     """Bits per byte of held-out text.
 
-    parameters: weights that are trained. tokens: read in all, of a text that has tokens_per_epoch.
+    parameters: weights that are trained. tokens: read in all, of a text that has tokens_per_epoch. Infinite where
+    nothing is read.
     """
     by_size: float = BY_SIZE / parameters**SIZE_EXPONENT
-    by_reading: float = BY_READING / worth(tokens, tokens_per_epoch) ** READING_EXPONENT
+    read = worth(tokens, tokens_per_epoch)
+    by_reading: float = BY_READING / read**READING_EXPONENT if read > 0 else math.inf
     return UNFORESEEN + by_size + by_reading
 
 

@@ -25,13 +25,16 @@ CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small 
 BYTES_PER_TOKEN = 3.7  # of English prose, with the vocabulary of the smaller ones
 GPU_BATCH_TOKENS = 65_536
 STEPS_PER_EPOCH = 16  # at least, where a step is so large
-# times through a text in which weight decay takes what a weight was down to 1 / e: what the text says once fades before
-# it is read again, what it says often stays (Wang and Aitchison 2024, arXiv:2405.13698; tried in LOG.md)
+# times through a text in which weight decay takes what a matrix of a block was down to 1 / e (the embedding, which has
+# another learning rate, takes longer): what the text says once fades before it is read again, what it says often stays
+# (Wang and Aitchison 2024, arXiv:2405.13698; tried in LOG.md)
 FORGETTING_EPOCHS = 0.6
 LEAST_FORGETTING_STEPS = 10  # optimizer steps, where fewer go through a text
-REPEATED = 8  # times through pairs from which on there is dropout, where weights have to remember what came before
+REPEATED = 8  # times through the pairs from which on finetuning has dropout; decay would undo the pretraining
 REPEATED_DROPOUT = 0.2
 MOST_EPOCHS = 12  # times through a text in a timed training; the last of them bring little (LOG.md)
+# weights for each token of the text, in a preset that is chosen: with 6 the larger of two was better, with 66 worse
+MOST_PARAMETERS = 8
 JUDGED_EPOCHS = 2  # times through a text after which held-out text is scored at the latest: what helps may soon harm
 EVALUATION_SHARE = 0.03  # of the time of a timed training, at most
 ONE_EVALUATION_SHARE = 0.005  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
@@ -88,7 +91,8 @@ class Plan:
 
         A step takes in a small part of the text, and held-out text is scored before the text has been read often,
         unless the request says otherwise. What is read again and again must not be learned by heart: the smaller a
-        text, the faster weights decay; finetuning, which keeps what it began with, has dropout. Then it ends.
+        text, the faster weights decay; finetuning, which keeps what it began with, has dropout. And where the clock
+        would let a text be read more than MOST_EPOCHS times, that is the end.
         """
         config = self.settings.config
         if request.batch_tokens is None:
@@ -96,7 +100,8 @@ class Plan:
             batch_tokens = min(config.batch_tokens, max(least, tokens_per_epoch // STEPS_PER_EPOCH))
             config = replace(config, batch_tokens=batch_tokens)
         if stage == "pretrain":
-            config = replace(config, weight_decay=weight_decay(config, tokens_per_epoch))
+            tokens_per_step = replace(self.settings, config=config).tokens_per_step
+            config = replace(config, weight_decay=weight_decay(config, tokens_per_epoch / tokens_per_step))
         if request.eval_every is None:
             scored = min(config.eval_tokens, held_out_tokens)
             interval = evaluation_interval(config, scored, self.limit, self.tokens_per_second)
@@ -206,9 +211,8 @@ def make_plan(
         derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
         config = train_config(stage, request, **derived)
         saving = SAVING_SECONDS + SAVED_BYTES * shape.num_parameters / SAVED_PER_SECOND
-        step = (
-            config.batch_tokens / speed
-        )  # which may begin at the last moment; in the mean it does so half a step before
+        # a step may begin at the last moment; in the mean one does so half a step before
+        step = config.batch_tokens / speed
         closing = saving + config.eval_tokens * SCORING_COST / speed + step / 2
         notes.append(f"measured {speed:,.0f} tokens/s")
     if request.eval_every is None:
@@ -221,12 +225,12 @@ def make_plan(
     )
 
 
-def weight_decay(config: TrainConfig, tokens_per_epoch: int) -> float:
+def weight_decay(config: TrainConfig, steps_per_epoch: float) -> float:
     """What takes weights down to 1 / e, at the peak learning rate, in FORGETTING_EPOCHS times through a text.
 
-    But not less than the config has, nor more than that takes LEAST_FORGETTING_STEPS.
+    But not less than the config has, nor so much that it takes fewer than LEAST_FORGETTING_STEPS.
     """
-    steps = max(LEAST_FORGETTING_STEPS, FORGETTING_EPOCHS * tokens_per_epoch / config.batch_tokens)
+    steps = max(LEAST_FORGETTING_STEPS, FORGETTING_EPOCHS * steps_per_epoch)
     return max(config.weight_decay, 1 / (config.learning_rate * steps))
 
 
@@ -266,12 +270,15 @@ def choose_preset(
     """The preset of which the lowest held-out loss is to be expected after that time, of a text of so many tokens.
 
     Measured from the smallest up to the first that does worse, so that a slow machine spends its first seconds on small
-    models only, and without compiling each: what compiling will take and bring is reckoned with.
+    models only, and without compiling each: what compiling will take and bring is reckoned with. What is expected was
+    fitted where a text has enough to say for a model of that size, so beyond MOST_PARAMETERS nothing is expected.
     """
     preparing = PREPARING_SECONDS + (COMPILING_SECONDS if compiled else 0.0)
     training = training_seconds(seconds, preparing)
     chosen, lowest = CANDIDATES[0], math.inf
     for name in CANDIDATES:
+        if name != chosen and PRESETS[name].num_parameters > MOST_PARAMETERS * tokens_per_epoch:
+            break
         try:
             speed = tokens_per_second(PRESETS[name], config, device, dtype, False, MEASURING_SHARE * seconds)
         except (MemoryError, RuntimeError) as error:

@@ -15,6 +15,7 @@ from data.sources import text_source
 from model.config import preset
 from model.muon import Muon
 from model.optimizer import Optimizer, learning_rate_multiplier
+from model.plan import FORGETTING_EPOCHS
 from model.settings import STAGES, TrainConfig
 
 TEXT = "The ship sank, and the man swam to the shore, where the woman held the child.\n\nThe sea fell.\n\n"
@@ -58,7 +59,8 @@ def test_every_row_is_trained_once_and_shown(
     ]
     results = sorted((tmp_path / "out").rglob("*-seed0.json"))
     assert [path.name for path in results] == [
-        f"{name}-seed0.json" for name in ("all-schedule", "all-seed", "little-schedule-forgetting", "little-schedule")
+        f"{name}-seed0.json"
+        for name in ("all-schedule", "all-seed", f"little-schedule-forgetting{FORGETTING_EPOCHS}", "little-schedule")
     ]
     before = [path.stat().st_mtime_ns for path in results]
     assert main([*given, "--rows", *rows, "--json"]) == 0

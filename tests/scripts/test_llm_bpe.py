@@ -101,6 +101,14 @@ def test_texts_that_are_none_are_one_clear_line(
     assert word in said
 
 
+def test_a_text_of_nothing_is_one_clear_line_where_the_preset_hangs_on_its_size(
+    llm_bpe: Door, corpus: Path, tmp_path: Path, complaint: Said
+) -> None:
+    write_bytes(corpus, b"")
+    assert llm_bpe("--stage", "pretrain", "--run", tmp_path, "--texts", corpus / "texts", "--minutes", 0.1) == 2
+    assert "empty" in complaint()
+
+
 WRONG_OPTIONS: dict[str, tuple[list[str], str]] = {
     "preset": (["--preset", "huge"], "there is no preset 'huge'"),
     "device": (["--device", "abacus"], "no device 'abacus'"),
