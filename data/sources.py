@@ -8,8 +8,8 @@ stories to fine-tune on), each a stream of examples marked "train" or "valid", t
     writingprompts   pairs           data/writing_prompts.py
     sample           texts, pairs    data/sample/, written for this project: no download
 
-Where the files name a split (train..., valid...), it is kept; otherwise data/splits.py makes one. Files of a test split
-are left alone.
+Where a file is named train, names are taken for splits: what is named valid is held out, what is named test is left
+alone, and the rest is trained on. Otherwise a name says nothing ("The Acid Test"), and data/splits.py makes a split.
 """
 
 import hashlib

@@ -179,8 +179,8 @@ def write_token_files(
 
     source: the fingerprint of the text, to know it again by. splits: examples of another split are left out; evaluation
     needs no training text. workers: as `encoded` takes them.
-    Some megabytes of examples are in memory at a time, and 24 bytes for each. Whatever goes wrong, files of before are
-    unchanged.
+    Some megabytes of examples are in memory at a time, and 24 bytes for each. Files of before stay until the new ones
+    are whole; a stop while these take their places leaves files that do not open, and are prepared again.
     Raises DataError when a split has no text, FileError when the files cannot be written, BPEError for a text that is
     not Unicode.
     """

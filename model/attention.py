@@ -15,7 +15,7 @@ from model.config import ModelConfig
 from model.errors import ModelError
 
 WRITTEN_OUT = 1024  # positions in a window: up to so many, compiled attention on the CPU is faster written out
-BLOCK = 128  # queries whose scores are in memory at once there
+BLOCK = 128  # queries whose scores are computed together there, and stay in the cache meanwhile
 
 
 class RMSNorm(nn.Module):
@@ -182,13 +182,14 @@ def attend_in_blocks(
     """`attend_written_out` for a block of queries at a time, without the keys that come after all of them.
 
     Compiled, this is faster than torch's kernel for the CPU, whose way back does not use the units for matrix products:
-    the scores of a block stay in the processor's cache, and half of all scores, which nobody may see, are not computed.
+    the scores of a block stay in the processor's cache, and of those that nobody may see, which are half of all, most
+    are not computed where there are several blocks.
     """
-    attended = []
+    attended, before = [], keys.size(2) - queries.size(2)  # keys that come before all queries
     for start in range(0, queries.size(2), block):
         stop = min(start + block, queries.size(2))
-        seen = None if mask is None else mask[..., start:stop, :stop]
-        read = queries[:, :, start:stop], keys[:, :, :stop], values[:, :, :stop]
+        seen = None if mask is None else mask[..., start:stop, : before + stop]
+        read = queries[:, :, start:stop], keys[:, :, : before + stop], values[:, :, : before + stop]
         attended.append(attend_written_out(*read, seen, scale))
     return torch.cat(attended, dim=2)
 

@@ -1,8 +1,9 @@
 """How much memory a training will take, said before it starts.
 
 In: a run.  Out: bytes, by what they are for. Weights, gradients and the optimizer's state are counted. What a
-micro-batch leaves for the way back, mostly the largest part, is tried out on a few tokens: so it is right for every
-design, number format and device. Python, torch and what the allocator wastes come on top.
+micro-batch leaves for the way back, mostly the largest part, is tried out on a few tokens with the model as it is
+written: so it is right for every design, number format and device. (Compiled, attention on a CPU keeps more and the
+rest less.) Python, torch and what the allocator wastes come on top.
 """
 
 from dataclasses import asdict, dataclass

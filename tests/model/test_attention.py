@@ -82,12 +82,11 @@ def test_attention_is_its_definition(seed, batch, kv_heads, shared_by, time, rea
     mask = visible(torch.zeros(batch, time, dtype=torch.long), segments, None if in_segments else cache)
     expected = plain_attention(queries, keys, values, may_see(time, read, segments, batch), scale or 4**-0.5)
     torch.testing.assert_close(attend(queries, keys, values, mask, scale), expected, atol=1e-5, rtol=1e-5)
-    if read == 0:
-        keys, values = (x.repeat_interleave(shared_by, dim=1) for x in (keys, values))
-        written_out = attend_written_out(queries, keys, values, mask, scale)
-        torch.testing.assert_close(written_out, expected, atol=1e-5, rtol=1e-5)
-        in_blocks = attend_in_blocks(queries, keys, values, mask, scale, block)
-        torch.testing.assert_close(in_blocks, expected, atol=1e-5, rtol=1e-5)
+    keys, values = (x.repeat_interleave(shared_by, dim=1) for x in (keys, values))
+    written_out = attend_written_out(queries, keys, values, mask, scale)
+    torch.testing.assert_close(written_out, expected, atol=1e-5, rtol=1e-5)
+    in_blocks = attend_in_blocks(queries, keys, values, mask, scale, block)
+    torch.testing.assert_close(in_blocks, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_cache_refuses_segments():
