@@ -23,6 +23,10 @@ class OutputError(FileError):
     """Nothing more can be written to stdout."""
 
 
+class _ReaderLeftError(Exception):
+    """Who read stdout has seen enough, as `| head` has."""
+
+
 class CommandParser(argparse.ArgumentParser):
     """argparse: complaints are one line like all others, --help keeps line breaks, options are never guessed."""
 
@@ -55,18 +59,18 @@ def run_command(name: str, work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)  # after the ^C that the terminal shows
         return 130
-    except BrokenPipeError:  # the reader has seen enough, as `| head` has
+    except _ReaderLeftError:
         _leave_stdout()
     return 0
 
 
 def show(text: str) -> None:
-    """Write to stdout at once. Raises OutputError when there is no room, BrokenPipeError when nobody reads."""
+    """Write to stdout at once. Raises OutputError when there is no room; where nobody reads it any more, all ends."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise _ReaderLeftError from error
     except OSError as error:
         _leave_stdout()
         raise OutputError(f"cannot write the text: {error.strerror}; make room, or write elsewhere") from error

@@ -134,8 +134,9 @@ class TrainingReport:
         )
 
     def say(self, line: str) -> None:
-        """A line on stderr, above the bar where there is one."""
-        self.bar.write(line, file=sys.stderr)
+        """A line on stderr, above the bar where there is one; a training does not end because nobody reads on."""
+        with contextlib.suppress(BrokenPipeError):
+            self.bar.write(line, file=sys.stderr)
 
     def _status(self, run: Run) -> str:
         if len(self.recent) < 2:

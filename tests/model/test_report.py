@@ -6,6 +6,8 @@ import io
 import os
 import re
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,21 @@ def evaluate(report: TrainingReport, run: Run, step: int, bits_per_byte: float) 
         weights = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
         run.best = Best(step, bits_per_byte, weights)
     report.evaluated(run, Scores(latest=bits_per_byte + 0.1, averaged=bits_per_byte))
+
+
+def test_a_training_goes_on_when_nobody_reads_what_it_says(
+    report: TrainingReport, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as nobody, report.watching():
+        monkeypatch.setattr(sys, "stderr", nobody)
+        evaluate(report, run, 20, 3.0)
+        monkeypatch.undo()
+        with pytest.raises(BrokenPipeError):
+            nobody.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
+    assert len(read_metrics(report.metrics)) == 1
 
 
 def test_every_evaluation_leaves_a_figure_and_a_sample_and_the_best_one_a_model(
@@ -145,7 +162,7 @@ def test_a_finished_training_is_told_in_a_line_and_drawn(report: TrainingReport,
         run.step = 10
         report.stepped(run, loss=5.0, grad_norm=1.0, multiplier=0.5)
         evaluate(report, run, 40, 2.5)
-    run.earlier_seconds += 83
+    run.earlier_seconds, run.started = 83, time.monotonic()
     said = report.finished(run)
     assert re.fullmatch(r"40 steps in 1:2\d, best held-out 2\.5000 bits per byte at step 40", said)
     assert (report.path / PLOT).read_bytes().startswith(b"\x89PNG")
