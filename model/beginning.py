@@ -21,6 +21,7 @@ from data.sources import PairSource, TextSource, pair_source, text_source
 from data.tokens import TokenFile
 from model.build import build
 from model.compiling import can_compile
+from model.copying import lay_out_copying
 from model.errors import ModelError
 from model.folder import CONFIG, MODEL_FILES, TOKENIZER, WEIGHTS, load_folder
 from model.hardware import DTYPES
@@ -31,6 +32,7 @@ from model.request import SHAPE_OPTIONS, Request, StageRecord, refuse_difference
 from model.run import RunFolder
 from model.settings import Stage
 from model.train import Run
+from model.transformer import Transformer
 
 _log = logging.getLogger("model")
 
@@ -90,6 +92,8 @@ def build_run(plan: Plan, device: torch.device, weights: Mapping[str, Tensor] | 
     settings = plan.settings
     torch.manual_seed(settings.config.seed)
     model = build(settings.shape, dropout=settings.config.dropout)
+    if settings.config.exercises and isinstance(model, Transformer):
+        lay_out_copying(model)
     if weights is not None:
         model.load_state_dict(weights)
     model.to(device)

@@ -86,9 +86,11 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def learning_rate_multiplier(step: int, progress: float, config: TrainConfig) -> float:
     """The trapezoid: a linear rise over `warmup_steps`, a plateau, a linear fall to zero over the last `decay_share`.
 
+    Where exercises come before the text, it rises for both.
     progress: how much of the training is done, from 0 to 1; by steps or by the clock, whatever limits this run.
     Hägele et al. 2024, arXiv:2405.18392.
     """
-    rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    risen = step + 1 - (config.exercises if step >= config.exercises else 0)
+    rise = min(1.0, risen / config.warmup_steps) if config.warmup_steps else 1.0
     fall = min(1.0, (1.0 - progress) / config.decay_share)
     return max(0.0, min(rise, fall))

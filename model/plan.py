@@ -13,6 +13,7 @@ import torch
 
 from model.compiling import can_compile
 from model.config import PRESETS, ModelConfig
+from model.copying import can_copy
 from model.expectation import expected_bits_per_byte
 from model.hardware import dtype_name, is_want_of_memory, pick_dtype
 from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
@@ -29,7 +30,9 @@ STEPS_PER_EPOCH = 16  # at least, where a step is so large
 # another learning rate, takes longer): what the text says once fades before it is read again, what it says often stays
 # (Wang and Aitchison 2024, arXiv:2405.13698; tried in LOG.md)
 FORGETTING_EPOCHS = 0.6
+FORGETTING_EPOCHS_OF_COPIERS = 1.0  # heads that copy must not be forgotten where a stretch of text has no use for them
 LEAST_FORGETTING_STEPS = 10  # optimizer steps, where fewer go through a text
+EXERCISES, EXERCISED_FROM = 100, 1000  # steps of exercises in copying, of trainings of so many steps or more
 REPEATED = 8  # times through the pairs from which on finetuning has dropout; decay would undo the pretraining
 REPEATED_DROPOUT = 0.2
 MOST_EPOCHS = 12  # times through a text in a timed training; the last of them bring little (LOG.md)
@@ -92,27 +95,29 @@ class Plan:
         A step takes in a small part of the text, and held-out text is scored before the text has been read often,
         unless the request says otherwise. What is read again and again must not be learned by heart: the smaller a
         text, the faster weights decay; finetuning, which keeps what it began with, has dropout. And where the clock
-        would let a text be read more than MOST_EPOCHS times, that is the end.
+        would let a text be read more than MOST_EPOCHS times, that is the end. A longer pretraining begins with
+        exercises (data/copying.py).
         """
         config = self.settings.config
         if request.batch_tokens is None:
             least = max(self.settings.shape.context, STAGES["pretrain"].batch_tokens)
             batch_tokens = min(config.batch_tokens, max(least, tokens_per_epoch // STEPS_PER_EPOCH))
             config = replace(config, batch_tokens=batch_tokens)
+        settings = replace(self.settings, config=config)
+        limit = request.limit(settings.tokens_per_step) or self.limit
+        plan = replace(self, settings=settings, limit=limit, preparing_seconds=preparing_seconds)
         if stage == "pretrain":
-            tokens_per_step = replace(self.settings, config=config).tokens_per_step
-            config = replace(config, weight_decay=weight_decay(config, tokens_per_epoch / tokens_per_step))
+            if can_copy(settings.shape) and plan.reads(EXERCISED_FROM, tokens_per_epoch):
+                config = replace(config, exercises=EXERCISES)
+            config = replace(config, weight_decay=weight_decay(config, tokens_per_epoch / settings.tokens_per_step))
+        elif plan.tokens > REPEATED * tokens_per_epoch:
+            config = replace(config, dropout=REPEATED_DROPOUT)
         if request.eval_every is None:
             scored = min(config.eval_tokens, held_out_tokens)
             interval = evaluation_interval(config, scored, self.limit, self.tokens_per_second)
             soon = math.ceil(JUDGED_EPOCHS * tokens_per_epoch / config.batch_tokens)
             config = replace(config, eval_every=min(interval, max(LEAST_INTERVAL, soon)))
-        settings = replace(self.settings, config=config)
-        limit = request.limit(settings.tokens_per_step) or self.limit
-        plan = replace(self, settings=settings, limit=limit, preparing_seconds=preparing_seconds)
-        if stage == "finetune" and plan.tokens > REPEATED * tokens_per_epoch:
-            config = replace(config, dropout=REPEATED_DROPOUT)
-            plan = replace(plan, settings=replace(settings, config=config))
+        plan = replace(plan, settings=replace(settings, config=config))
         if plan.limit.seconds is not None and plan.tokens > MOST_EPOCHS * tokens_per_epoch:
             note = f"the text is small: {MOST_EPOCHS} times through it is enough"
             steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / plan.settings.tokens_per_step)
@@ -126,6 +131,11 @@ class Plan:
         if limit.steps is not None:
             return limit.steps * self.settings.tokens_per_step
         return training_seconds(limit.seconds or 0.0, self.preparing_seconds) * self.tokens_per_second
+
+    def reads(self, steps: int, tokens_per_epoch: int) -> bool:
+        """Whether so many steps will be taken or more, of a text that has so many tokens, as far as that is known."""
+        most = math.inf if self.limit.seconds is None else MOST_EPOCHS * tokens_per_epoch
+        return not self.tokens or min(self.tokens, most) >= steps * self.settings.tokens_per_step
 
     def to_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -151,12 +161,14 @@ class Plan:
             until += f", about {self.tokens:,.0f} tokens" if self.tokens else ""  # a resumed stage is not measured
         else:
             until = f"until {config.patience} evaluations bring no improvement"
+        exercises = [f"the first {config.exercises} steps are exercises in copying, before the text"]
         return [
             *self.notes,
             f"model {self.settings.preset}: {shape.layers} layers x {shape.width}, vocabulary {shape.vocab_size:,}, "
             f"context {shape.context:,}, {num_parameters:,} parameters, {self.settings.dtype} on {device}",
             f"training {until}, {self.settings.tokens_per_step:,} tokens a step, "
             f"{tokens_per_epoch:,} once through the data",
+            *(exercises if config.exercises else []),
         ]
 
     def expectation(self, num_parameters: int, tokens_per_epoch: int) -> list[str]:
@@ -226,11 +238,13 @@ def make_plan(
 
 
 def weight_decay(config: TrainConfig, steps_per_epoch: float) -> float:
-    """What takes weights down to 1 / e, at the peak learning rate, in FORGETTING_EPOCHS times through a text.
+    """What takes weights down to 1 / e, at the peak learning rate, in FORGETTING_EPOCHS (_OF_COPIERS) times through a
+    text.
 
     But not less than the config has, nor so much that it takes fewer than LEAST_FORGETTING_STEPS.
     """
-    steps = max(LEAST_FORGETTING_STEPS, FORGETTING_EPOCHS * steps_per_epoch)
+    epochs = FORGETTING_EPOCHS_OF_COPIERS if config.exercises else FORGETTING_EPOCHS
+    steps = max(LEAST_FORGETTING_STEPS, epochs * steps_per_epoch)
     return max(config.weight_decay, 1 / (config.learning_rate * steps))
 
 

@@ -25,6 +25,7 @@ class TrainConfig:
     warmup_steps: int  # optimizer steps of linear rise
     decay_share: float  # share of the training, at its end, in which the learning rate falls linearly to zero
     weight_decay: float = 0.1  # decoupled; a step takes learning_rate * weight_decay off every matrix
+    exercises: int = 0  # optimizer steps of exercises in copying, before the text (data/copying.py)
     dropout: float = 0.0  # on what each block adds to the residual stream; training only
     clip: float = 1.0  # largest gradient norm
     seed: int = 0
@@ -41,7 +42,7 @@ class TrainConfig:
         for name in ("batch_tokens", "save_every", "eval_every", "eval_tokens", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("warmup_steps", "weight_decay", "seed"):
+        for name in ("warmup_steps", "weight_decay", "exercises", "seed"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.seed > MOST_SEED:
@@ -62,7 +63,7 @@ class TrainConfig:
 
 
 STAGES: dict[Stage, TrainConfig] = {
-    "pretrain": TrainConfig(learning_rate=0.02, batch_tokens=4096, warmup_steps=50, decay_share=0.6),
+    "pretrain": TrainConfig(learning_rate=0.012, batch_tokens=4096, warmup_steps=50, decay_share=0.6),
     "finetune": TrainConfig(learning_rate=0.006, batch_tokens=4096, warmup_steps=20, decay_share=0.9),
 }
 

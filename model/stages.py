@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from data.copying import CopyingBatches
 from data.sources import PAIRS, TEXTS, text_source
 from data.tokens import prepared
 from model.beginning import (
@@ -161,6 +162,10 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         begun = replace(begun, plan=begun.plan.for_text(stage, request, *sizes, preparing_seconds=spent))
     plan, config = begun.plan, begun.plan.settings.config
     batches.rows = config.rows(batches.context)
+    vocab_size = plan.settings.shape.vocab_size
+    lessons = (
+        CopyingBatches(batches, exercises=config.exercises, vocab_size=vocab_size) if config.exercises else batches
+    )
     run = build_run(plan, device, begun.weights)
     report = TrainingReport(folder, stage, begun.tokenizer, plan)
     if record is not None:
@@ -194,7 +199,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     of_first(Task(plan, begun.tokenizer, resumed=record is not None))
     give_weights_of_first(run.model)
     with report.watching():
-        done = train(run, batches, held_out, config, plan.training_limit, report)
+        done = train(run, lessons, held_out, config, plan.training_limit, report)
     if not done:
         _log.warning("stopped at step %d and saved; the same command goes on from there", run.step)
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bpe.freed_memory import keep_freed_memory
-from data.batches import Batch, HeldOut, TrainingBatches
+from data.batches import Batch, HeldOut
 from model.averaging import Average
 from model.build import LanguageModel
 from model.compiling import HeadLoss, as_written, compile_blocks, compiled_head_loss, head_loss
@@ -123,9 +123,14 @@ class Report(Protocol):
         """The run is at a step to which a stopped training may return."""
 
 
-def train(
-    run: Run, batches: TrainingBatches, held_out: HeldOut, config: TrainConfig, limit: Limit, report: Report
-) -> bool:
+class Batches(Protocol):
+    """What a training reads: the batch of every step."""
+
+    def of_step(self, step: int) -> Batch:
+        """That of optimizer step `step`, counted from 0."""
+
+
+def train(run: Run, batches: Batches, held_out: HeldOut, config: TrainConfig, limit: Limit, report: Report) -> bool:
     """Advance `run` to its limit, or until the report of any process wants to stop; return whether it got there.
 
     Raises Diverged when the loss, its gradient or a held-out score is no longer a number.
@@ -133,7 +138,7 @@ def train(
     keep_freed_memory()
     first, began = (0, 0.0) if limit.seconds is None else (run.step, of_first(run.progress(limit, config)))
     while (progress := of_first(run.progress(limit, config))) < 1.0 and not any_of(report.wants_stop()):
-        if run.step % config.eval_every == 0 and run.evaluated < run.step:
+        if run.step % config.eval_every == 0 and run.evaluated < run.step and run.step >= config.exercises:
             left = math.inf if run.plateau is not None else steps_left(run.step - first, progress - began, progress)
             if left >= min(config.eval_every / 2, run.step / 10):  # the end has an evaluation of its own
                 judge(run, held_out, config, report)
