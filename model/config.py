@@ -124,7 +124,7 @@ def _qwen3(layers: int, width: int, heads: int, kv_heads: int, hidden: int, voca
 PRESETS: dict[str, ModelConfig] = {
     "nano": _qwen3(4, 128, 2, 2, 384, 4_096, 256),
     "micro": _qwen3(6, 192, 3, 3, 512, 4_096, 256),
-    "tiny": _qwen3(2, 384, 4, 2, 1_024, 4_096, 512),
+    "tiny": _qwen3(4, 256, 4, 2, 704, 4_096, 256),
     "small": _qwen3(8, 256, 4, 4, 704, 8_192, 512),
     "mini": _qwen3(3, 512, 4, 2, 1_408, 4_096, 256),
     "medium": _qwen3(12, 384, 6, 6, 1_024, 16_384, 512),
