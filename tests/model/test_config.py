@@ -16,7 +16,7 @@ from model.errors import ConfigError
 COUNTS = {
     "nano": 1_377_920,
     "micro": 3_443_904,
-    "tiny": 4_524_160,
+    "tiny": 4_000_512,
     "small": 8_525_056,
     "mini": 9_768_832,
     "medium": 27_536_256,

@@ -71,7 +71,7 @@ def test_attention_goes_where_the_token_before_was_the_token_here() -> None:
         block.self_attn.register_forward_pre_hook(note)  # type: ignore[union-attr]
     with torch.no_grad():
         model(torch.cat((half, half))[None])
-    back, found = seen
+    back, found, *_ = seen
     here = torch.arange(101, 200)
     assert back[here, here - 1].min() > 0.8
     assert found[here, here - 99].mean() > 0.9

@@ -21,6 +21,8 @@ from model.plan import (
     COMPILED_FROM,
     COMPILING_SECONDS,
     EVALUATION_SHARE,
+    EXERCISED_FROM,
+    EXERCISES,
     FORGETTING_EPOCHS,
     GPU_BATCH_TOKENS,
     JUDGED_EPOCHS,
@@ -323,6 +325,25 @@ def test_weights_forget_within_a_time_through_a_small_text(tokens_per_epoch: int
     assert config.weight_decay == pytest.approx(max(usual, 1 / (config.learning_rate * steps)))
     finetuning = make_plan("finetune", request, CPU).for_text("finetune", request, tokens_per_epoch, 10**5, 0)
     assert finetuning.settings.config.weight_decay == STAGES["finetune"].weight_decay
+
+
+@given(steps=st.integers(1, 10 * EXERCISED_FROM), tokens_per_epoch=st.integers(1, 10**9), layers=st.integers(1, 3))
+def test_a_longer_pretraining_begins_with_exercises(steps: int, tokens_per_epoch: int, layers: int) -> None:
+    request = Request(steps=steps, preset="nano", layers=layers, device="cpu", dtype="float32")
+    made = make_plan("pretrain", request, CPU).for_text("pretrain", request, tokens_per_epoch, 10**5, 0)
+    exercised = steps >= EXERCISED_FROM and layers > 1
+    assert made.settings.config.exercises == (EXERCISES if exercised else 0)
+    assert any("exercises in copying" in line for line in made.lines(1, tokens_per_epoch, CPU)) == exercised
+    finetuning = make_plan("finetune", request, CPU).for_text("finetune", request, tokens_per_epoch, 10**5, 0)
+    assert finetuning.settings.config.exercises == 0
+
+
+def test_a_training_of_unknown_length_begins_with_exercises_and_one_that_a_small_text_ends_soon_does_not() -> None:
+    long, request = plan_of(3600, 40_000), Request()
+    assert long.for_text("pretrain", request, 10**7, 10**5, 0).settings.config.exercises == EXERCISES
+    assert long.for_text("pretrain", request, 10**5, 10**5, 0).settings.config.exercises == 0  # twelve times through
+    endless = replace(long, limit=Limit(), tokens_per_second=0.0)
+    assert endless.for_text("pretrain", request, 10**5, 10**5, 0).settings.config.exercises == EXERCISES
 
 
 @given(

@@ -450,14 +450,29 @@ def test_every_parameter_is_trained_by_exactly_one_optimizer() -> None:
     assert all(parameter.ndim == 1 for parameter in plain)
 
 
-@given(step=st.integers(0, 10_000), progress=st.floats(0, 1), stage=st.sampled_from(["pretrain", "finetune"]))
-def test_the_learning_rate_rises_stays_and_falls_to_zero(step: int, progress: float, stage: str) -> None:
-    config = STAGES[stage]  # type: ignore[index]
+@given(
+    step=st.integers(0, 10_000),
+    progress=st.floats(0, 1),
+    stage=st.sampled_from(["pretrain", "finetune"]),
+    exercises=st.integers(0, 200),
+)
+def test_the_learning_rate_rises_stays_and_falls_to_zero(
+    step: int, progress: float, stage: str, exercises: int
+) -> None:
+    config = replace(STAGES[stage], exercises=exercises)  # type: ignore[index]
     multiplier = learning_rate_multiplier(step, progress, config)
     assert 0 <= multiplier <= 1
     assert learning_rate_multiplier(step, 1.0, config) == 0
-    if step >= config.warmup_steps and progress <= 1 - config.decay_share:
+    if step >= exercises + config.warmup_steps and progress <= 1 - config.decay_share:
         assert multiplier == 1
+    for beginning in 0, exercises:
+        assert learning_rate_multiplier(beginning, 0.0, config) == 1 / config.warmup_steps
+
+
+def test_nothing_is_scored_before_the_exercises_are_over() -> None:
+    config = replace(CONFIG, exercises=6, patience=1)
+    watcher = advance(new_run(config), 13, Watcher(), config)
+    assert [step for step, _ in watcher.evaluations] == [8, 13]
 
 
 def test_the_weights_before_the_first_step_are_no_result() -> None:

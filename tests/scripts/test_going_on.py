@@ -69,12 +69,19 @@ def test_restart_begins_anew_with_other_settings(pretrain: Door, tmp_path: Path,
     assert not same_weights(tmp_path / "before" / "pretrain", run / "pretrain")
 
 
+@pytest.mark.parametrize("exercises", [0, 1, 3])
 def test_ctrl_c_saves_and_the_same_command_goes_on(
-    pretrain: Door, tmp_path: Path, same_weights: Same, complaint: Said, monkeypatch: pytest.MonkeyPatch
+    pretrain: Door, tmp_path: Path, same_weights: Same, complaint: Said, monkeypatch: pytest.MonkeyPatch, exercises: int
 ) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    pretrain(straight)
-    from model import report
+    from model import plan, report
+
+    wide = ("--layers", 2, "--width", 128)  # room for heads that copy
+    if exercises:
+        monkeypatch.setattr(plan, "EXERCISES", exercises)
+        monkeypatch.setattr(plan, "EXERCISED_FROM", 1)
+    assert pretrain(straight, *wide) == 0
+    assert RunFolder(straight).stage("pretrain")["settings"]["train"]["exercises"] == exercises
 
     stepped = report.TrainingReport.stepped
 
@@ -83,11 +90,11 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
         if run.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
-    assert pretrain(stopped) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
+        assert pretrain(stopped, *wide) == 130
     assert "stopped at step 2 and saved" in complaint()
-    monkeypatch.undo()
-    assert pretrain(stopped) == 0
+    assert pretrain(stopped, *wide) == 0
     assert same_weights(straight / "pretrain", stopped / "pretrain")
 
 
