@@ -30,7 +30,7 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 AHEAD = 2  # questions that a helper has at a time: one to work on, and the next
-SHARES = 2  # for each process, at least, in which what is left is given out
+SHARES = 2  # for each process: no more is given at once than one of these parts of what is left
 ROOM = 1 << 23  # bytes of each of them, or of its answer: several times what is asked in English
 PIPED = 0  # said in place of a size: what it is of comes through the pipe
 _SIZE = 8  # bytes that say how many follow

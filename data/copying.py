@@ -38,7 +38,10 @@ class CopyingBatches:
 
 
 def exercise(random: np.random.Generator, rows: int, context: int, vocab_size: int) -> Batch:
-    """Rows that each say some random tokens again and again; scored from where it can be known what follows."""
+    """Rows, (rows, context), that each say random tokens again and again; scored where it can be known what follows.
+
+    vocab_size: the ids are below it.
+    """
     tokens = np.empty((rows, context + 1), np.int64)
     scored = np.empty((rows, context), np.bool_)
     for row in range(rows):
@@ -50,7 +53,10 @@ def exercise(random: np.random.Generator, rows: int, context: int, vocab_size: i
 
 
 def repeating(batch: Batch, share: float, random: np.random.Generator) -> Batch:
-    """The batch, where in a share of the rows the second half is made of stretches of the first."""
+    """The batch, where in a share of the rows the second half is made of stretches of the first.
+
+    share: from 0 to 1, of the rows on average. What is scored stays the same.
+    """
     rows, context = batch.inputs.shape
     half = context // 2
     inputs, targets, positions = batch.inputs.copy(), batch.targets.copy(), batch.positions.copy()

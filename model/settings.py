@@ -24,7 +24,7 @@ class TrainConfig:
     batch_tokens: int  # positions in one optimizer step, rounded down to a whole number of rows
     warmup_steps: int  # optimizer steps of linear rise
     decay_share: float  # share of the training, at its end, in which the learning rate falls linearly to zero
-    weight_decay: float = 0.1  # decoupled; a step takes learning_rate * weight_decay off every matrix
+    weight_decay: float = 0.1  # decoupled; a step takes (the matrix's own rate) * weight_decay off every matrix
     exercises: int = 0  # optimizer steps of exercises in copying, before the text (data/copying.py)
     dropout: float = 0.0  # on what each block adds to the residual stream; training only
     clip: float = 1.0  # largest gradient norm

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.copying import exercise
+from model.attention import rotate, split_heads
 from model.build import build
 from model.config import ModelConfig, preset
 from model.copying import CONSTANT, can_copy, lay_out_copying
@@ -55,8 +56,6 @@ def test_attention_goes_where_the_token_before_was_the_token_here() -> None:
 
     def note(attention: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         x, (cos, sin), *_ = arguments
-        from model.attention import rotate, split_heads
-
         queries, keys = (
             rotate(norm(split_heads(project(x), 64)), cos, sin)[0, 0]
             for norm, project in (
