@@ -1,11 +1,12 @@
 """The recipes that benchmarks/training.py sets beside ours; one of them, in a process of its own, for so many minutes.
 
-    python -m benchmarks.recipes adamw|classic|nanogpt --texts PATH... --minutes M --seed S --run DIR
+    python -m benchmarks.recipes NAME --texts PATH... --minutes M --seed S --run DIR
 
 In: texts, as for LLM-BPE.py.  Out: a folder from which `kept` gives the trained model. As with our --minutes, reading
 the texts, learning the tokenizer, encoding and compiling are in the time; starting Python and importing torch are not.
 
     adamw      ours in everything, planned and trained by the same code, but AdamW moves the matrices, too
+    uncopying  ours, but nothing of it teaches a model to copy (data/copying.py), and weights forget sooner, as without
     classic    the seed of this project: model/classic.py, 50,257 tokens, Adam at a constant rate, the latest weights
     nanogpt    benchmarks/nano_gpt.py
 """
@@ -95,6 +96,12 @@ def adamw(request: Request) -> None:
         run_stages("pretrain", request)
 
 
+def uncopying(request: Request) -> None:
+    """Our command, with no exercises however long the training."""
+    with patch("model.plan.EXERCISES", 0):
+        run_stages("pretrain", request)
+
+
 def classic(request: Request) -> None:
     """The seed's recipe in our loop, which is told to evaluate and to save nothing."""
     started = time.monotonic()
@@ -132,7 +139,12 @@ def nanogpt(request: Request) -> None:
     keep(request.run, Trained(model=model, tokenizer=tok, steps=steps, tokens_per_step=ROWS * SHAPE.context))
 
 
-RECIPES: dict[str, Callable[[Request], None]] = {"adamw": adamw, "classic": classic, "nanogpt": nanogpt}
+RECIPES: dict[str, Callable[[Request], None]] = {
+    "adamw": adamw,
+    "uncopying": uncopying,
+    "classic": classic,
+    "nanogpt": nanogpt,
+}
 
 
 def prepare(request: Request, vocab_size: int) -> tuple[Tokenizer, dict[Split, TokenFile]]:

@@ -7,7 +7,7 @@ In: texts, as for LLM-BPE.py (a file named valid.txt is held out), or with --hel
 out, as in benchmarks/held_out_books.txt.  Out: a table in Markdown for each number of minutes.
 
     ours       LLM-BPE.py --stage pretrain --minutes M: the command as people type it
-    adamw, classic, nanogpt    benchmarks/recipes.py; the last is a re-implementation, since nanoGPT is no package
+    adamw, uncopying, classic, nanogpt    benchmarks/recipes.py; the last is a re-implementation: nanoGPT is no package
 
 The minutes hold everything: reading, the tokenizer, encoding, compiling, and with ours planning, evaluation and saving.
 The seconds in the table are those of the whole command, from its start to its end. Every training is a process of its
@@ -47,6 +47,7 @@ OURS = "ours"
 ROWS = {
     OURS: "ours",
     "adamw": "ours, with AdamW for Muon",
+    "uncopying": "ours, without exercises in copying",
     "classic": "the seed: `classic`, Adam, 50,257 tokens",
     "nanogpt": "nanoGPT's recipe, re-implemented",
 }

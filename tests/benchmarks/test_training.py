@@ -15,14 +15,16 @@ from benchmarks.recipes import AdamWOnly, ConstantAdam, Trained, keep, kept
 from benchmarks.training import OURS, Bench, Result, main, table, written_apart
 from bpe import Tokenizer
 from data.batches import HeldOut
+from data.copying import CopyingBatches
 from data.documents import read_texts
 from data.layout import SPECIAL_TOKENS
 from data.tokens import write_token_files
-from model import stages
+from model import beginning, plan, stages
 from model.build import build
 from model.config import preset
 from model.evaluate import evaluate
-from model.request import Request
+from model.request import Request, Settings
+from model.run import RunFolder
 from model.settings import STAGES, Limit
 
 TEXT = "The ship sank, and the man swam to the shore, where the woman held the child.\n\nThe sea fell.\n\n"
@@ -173,6 +175,23 @@ def test_adamw_is_our_command_with_one_optimizer_for_all(
     moved = [p for group in run.optimizer.parts[0].param_groups for p in group["params"]]
     assert {id(p) for p in moved} == {id(p) for p in run.model.parameters()}
     assert kept("adamw", tmp_path / "run").steps == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "exercises"), [("uncopying", 0), ("adamw", 1)])
+def test_nothing_of_uncopying_teaches_to_copy(
+    recipe: str, exercises: int, texts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, models = [], []
+    train = stages.train
+    monkeypatch.setattr(plan, "EXERCISES", 1)
+    monkeypatch.setattr(plan, "EXERCISED_FROM", 2)
+    monkeypatch.setattr(stages, "train", lambda run, of, *rest: batches.append(of) or train(run, of, *rest))
+    monkeypatch.setattr(beginning, "lay_out_copying", models.append)
+    recipes.RECIPES[recipe](Request(run=tmp_path, texts=texts, steps=2, preset="nano", context=32, device="cpu"))
+    assert isinstance(batches[0], CopyingBatches) is bool(exercises)
+    assert len(models) == exercises
+    assert Settings.from_record(RunFolder(tmp_path).stage("pretrain")["settings"]).config.exercises == exercises
 
 
 @pytest.mark.parametrize(
