@@ -113,9 +113,7 @@ def train_bpeasy(task: Task, texts: Documents) -> Iterable[bytes]:
 
 def encoder_ours(task: Task) -> Callable[[Documents], list[Ids]]:
     tok = Tokenizer.load(task.tokenizer)
-    if task.document < DOCUMENT:
-        return lambda texts: [*tok.encode_batch(texts, workers=task.threads)]
-    return lambda texts: [tok.encode_to_array(text, workers=task.threads) for text in texts]
+    return lambda texts: [*tok.encode_batch(texts, workers=task.threads)]
 
 
 def encoder_tiktoken(task: Task) -> Callable[[Documents], list[Ids]]:

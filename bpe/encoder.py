@@ -7,9 +7,10 @@ where there is more text, in blocks (bpe/block_encoder.py), if the split pattern
 part.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,8 +65,9 @@ class Encoder:
         for some in text_blocks(texts, self._cuts, BLOCK):
             blocks += some
             arrays += [1] * len(some[0].texts) if len(some) == 1 else [len(some)]
-        ids = iter(self._encode(blocks, min(workers, characters // SHARED)))
-        return [np.concatenate([*islice(ids, number)]) for number in arrays]
+        ids = deque(self._encode(blocks, min(workers, characters // SHARED)))
+        # an array that is joined is let go: the next text's ids take its place
+        return [np.concatenate([ids.popleft() for _ in range(number)]) for number in arrays]
 
     def _encode(self, blocks: Sequence[TextBlock], processes: int) -> list[Ids]:
         """The ids of each text of each block, one after the other."""

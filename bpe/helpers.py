@@ -29,8 +29,8 @@ Item = TypeVar("Item")
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
-AHEAD = 2  # questions that a helper has at a time: one to work on, and the next
-SHARES = 2  # for each process: no more is given at once than one of these parts of what is left
+AHEAD = 3  # questions that a helper has at a time: it may be done with two of them before this process looks again
+SHARES = 4  # for each process: no more is given at once than one of these parts of what is left
 ROOM = 1 << 23  # bytes of each of them, or of its answer: several times what is asked in English
 PIPED = 0  # said in place of a size: what it is of comes through the pipe
 _SIZE = 8  # bytes that say how many follow
@@ -78,8 +78,8 @@ class Helpers(Generic[Given, Question, Answer]):
                     while runs and helper.has_answered(wait=not left):
                         answers.update(zip(runs[0], cast(Sequence[Answer], helper.answer()), strict=True))
                         runs.popleft()
-                    # the last items are for who is free, not for a queue
-                    while len(left) > len(runs) * len(asked) and len(runs) < AHEAD and not too_long:
+                    # the last items are for who is free, not for a queue: each has fewer waiting than are left for it
+                    while len(left) > sum(map(len, runs)) * len(asked) and len(runs) < AHEAD and not too_long:
                         runs.append(_taken_from(left.pop, left, together, len(asked) + 1)[::-1])
                         if not helper.ask(question([items[place] for place in runs[-1]])):
                             left.extend(runs.pop())
