@@ -49,8 +49,44 @@ def test_items_are_given_together_and_one_by_one_towards_the_end(rests):
         return strings(items)
 
     rests.share([*range(40)], 0, here, list, together=6)
-    assert [len(run) for run in runs] == [6, 6, 6, 6, 6, 5, 2, 1, 1, 1]
+    assert [len(run) for run in runs] == [6, 6, 6, 5, 4, 3, 2, 2, 1, 1, 1, 1, 1, 1]
     assert [item for run in runs for item in run] == [*range(40)]
+
+
+class SlowHelper:
+    """A helper whose first answer comes late, when one is waited for or `is_late()`."""
+
+    def __init__(self, is_late):
+        self.is_late, self.waiting = is_late, []
+
+    def ask(self, question):
+        self.waiting.append(question)
+        return True
+
+    def has_answered(self, *, wait):
+        return wait or (self.is_late() and len(self.waiting) == AHEAD)
+
+    def answer(self):
+        return strings(self.waiting.pop(0))
+
+
+def test_a_helper_is_asked_no_more_when_fewer_items_are_left_than_wait_for_it():
+    helpers, left, asked = Helpers(eval, "list"), [*range(60)], []
+    helper = SlowHelper(lambda: len(left) <= 10)
+    helpers._idle.append(helper)
+
+    def question(items):
+        asked.append((sum(map(len, helper.waiting)), len(left)))
+        del left[-len(items) :]
+        return items
+
+    def here(items):
+        del left[: len(items)]
+        return strings(items)
+
+    assert helpers.share([*range(60)], 1, here, question, together=6) == strings(range(60))
+    assert len(asked) == AHEAD
+    assert all(waiting < remaining for waiting, remaining in asked)
 
 
 @pytest.mark.parametrize("size", [ROOM - 100, ROOM + 100])
