@@ -54,7 +54,7 @@ class NewStretches:
         is_word = np.array([*map(is_one_piece, stretches)])
         words = [*compress(stretches, is_word.tolist())]
         others = [[*self._splitter.pieces(stretch.decode())] for stretch in compress(stretches, (~is_word).tolist())]
-        new = self._not_known(others)
+        new = self._to_learn(others)
         merged, sizes = self._many_pieces.ids([*words, *map(str.encode, new)])
         ids_of_words, sizes_of_words = merged[: sizes[: len(words)].sum()], sizes[: len(words)]
         self._learn(new, merged[len(ids_of_words) :].tolist(), sizes[len(words) :].tolist())
@@ -67,11 +67,14 @@ class NewStretches:
         ids[in_word], ids[~in_word] = ids_of_words, [*chain.from_iterable(rows)]
         return ids, lengths
 
-    def _not_known(self, others: Sequence[Sequence[str]]) -> list[str]:
-        """The pieces that are to be learned: as many as find room."""
-        pieces = dict.fromkeys(chain.from_iterable(others))
-        new = [piece for piece in pieces if piece not in self._known and len(piece) <= CACHED_LENGTH]
-        return new[: max(0, CACHED_PIECES - len(self._known))]
+    def _to_learn(self, others: Sequence[Sequence[str]]) -> list[str]:
+        """The pieces that are not known; all of them, as many as there is room for, where room has to be made."""
+        pieces = [piece for piece in dict.fromkeys(chain.from_iterable(others)) if len(piece) <= CACHED_LENGTH]
+        new = [piece for piece in pieces if piece not in self._known]
+        if len(self._known) + len(new) <= CACHED_PIECES:
+            return new
+        self._known.clear()
+        return pieces[:CACHED_PIECES]
 
     def _learn(self, new: Sequence[str], ids: Sequence[int], sizes: Sequence[int]) -> None:
         rest = iter(ids)
