@@ -126,7 +126,7 @@ def test_a_peer_that_is_not_installed_is_left_out_and_named(task, monkeypatch, c
 @pytest.mark.slow  # a process of its own imports torch and transformers
 def test_tasks_run_in_processes_of_their_own_and_say_why_they_failed(task):
     assert generation.done(task, work="compare", way="transformers") < 1e-4
-    assert generation.done(task, work="write", way="transformers float32", tokens=4)["rate"] > 0
+    assert generation.done(task, work="write", way="transformers float32", tokens=64)["rate"] > 0
     with pytest.raises(generation.Failed, match="KeyError: 'a quill'"):
         generation.done(task, work="write", way="a quill")
 
