@@ -175,7 +175,8 @@ class Plan:
         """What a new model will come to, in words; none where only held-out text will end its training."""
         if not self.tokens:
             return []
-        expected = expected_bits_per_byte(num_parameters, self.tokens, tokens_per_epoch)
+        exercised = self.settings.config.exercises > 0
+        expected = expected_bits_per_byte(num_parameters, self.tokens, tokens_per_epoch, exercised=exercised)
         return [f"expected of held-out text, if it is English prose: about {expected:.2f} bits per byte"]
 
 
@@ -301,7 +302,9 @@ def choose_preset(
             break
         gain = compiled_gain(PRESETS[name]) if compiled else 1.0
         tokens = min(training * gain * speed, MOST_EPOCHS * tokens_per_epoch)
-        expected = expected_bits_per_byte(PRESETS[name].num_parameters, tokens, tokens_per_epoch)
+        exercised = can_copy(PRESETS[name]) and tokens >= EXERCISED_FROM * config.batch_tokens
+        parameters = PRESETS[name].num_parameters
+        expected = expected_bits_per_byte(parameters, tokens, tokens_per_epoch, exercised=exercised)
         if expected >= lowest:
             break
         chosen, lowest = name, expected

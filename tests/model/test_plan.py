@@ -90,7 +90,9 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(
         preparing = PREPARING_SECONDS + compiled * COMPILING_SECONDS
         training = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
         tokens = training * (compiled_gain(PRESETS[name]) if compiled else 1) * rate / parameters
-        return expected_bits_per_byte(parameters, min(tokens, MOST_EPOCHS * text), text)
+        tokens = min(tokens, MOST_EPOCHS * text)
+        exercised = tokens / STAGES["pretrain"].batch_tokens >= EXERCISED_FROM
+        return expected_bits_per_byte(parameters, tokens, text, exercised=exercised)
 
     place = CANDIDATES.index(chosen)
     small = [name for name in CANDIDATES if PRESETS[name].num_parameters <= MOST_PARAMETERS * text] or CANDIDATES[:1]
@@ -249,6 +251,9 @@ def test_the_plan_says_what_to_expect_where_it_knows_how_much_will_be_read() -> 
     steps = make_plan("pretrain", Request(steps=10, preset="nano", batch_tokens=1_000, dtype="float32"), CPU)
     (line,) = steps.expectation(1_377_920, 768)
     assert f"about {expected_bits_per_byte(1_377_920, 7_680, 768):.2f} bits per byte" in line
+    config = replace(steps.settings.config, exercises=1)
+    (line,) = replace(steps, settings=replace(steps.settings, config=config)).expectation(1_377_920, 768)
+    assert f"about {expected_bits_per_byte(1_377_920, 7_680, 768, exercised=True):.2f} bits per byte" in line
     minutes = timed(2.5, RATE).for_text("pretrain", Request(), 10**9, 10**5, 30)
     (line,) = minutes.expectation(1_377_920, 10**9)
     tokens = (1 - EVALUATION_SHARE) * (150 - 30 - minutes.closing_seconds) * minutes.tokens_per_second
