@@ -106,8 +106,12 @@ class Plan:
         settings = replace(self.settings, config=config)
         limit = request.limit(settings.tokens_per_step) or self.limit
         plan = replace(self, settings=settings, limit=limit, preparing_seconds=preparing_seconds)
+        if plan.limit.seconds is not None and plan.tokens > MOST_EPOCHS * tokens_per_epoch:
+            note = f"the text is small: {MOST_EPOCHS} times through it is enough"
+            steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / plan.settings.tokens_per_step)
+            plan = replace(plan, most_steps=steps, notes=(*plan.notes, note))
         if stage == "pretrain":
-            if can_copy(settings.shape) and plan.reads(EXERCISED_FROM, tokens_per_epoch):
+            if is_exercised(settings.shape, plan.tokens, settings.tokens_per_step):
                 config = replace(config, exercises=EXERCISES)
             config = replace(config, weight_decay=weight_decay(config, tokens_per_epoch / settings.tokens_per_step))
         elif plan.tokens > REPEATED * tokens_per_epoch:
@@ -117,12 +121,7 @@ class Plan:
             interval = evaluation_interval(config, scored, self.limit, self.tokens_per_second)
             soon = math.ceil(JUDGED_EPOCHS * tokens_per_epoch / config.batch_tokens)
             config = replace(config, eval_every=min(interval, max(LEAST_INTERVAL, soon)))
-        plan = replace(plan, settings=replace(settings, config=config))
-        if plan.limit.seconds is not None and plan.tokens > MOST_EPOCHS * tokens_per_epoch:
-            note = f"the text is small: {MOST_EPOCHS} times through it is enough"
-            steps = math.ceil(MOST_EPOCHS * tokens_per_epoch / plan.settings.tokens_per_step)
-            plan = replace(plan, most_steps=steps, notes=(*plan.notes, note))
-        return plan
+        return replace(plan, settings=replace(settings, config=config))
 
     @property
     def tokens(self) -> float:
@@ -131,11 +130,6 @@ class Plan:
         if limit.steps is not None:
             return limit.steps * self.settings.tokens_per_step
         return training_seconds(limit.seconds or 0.0, self.preparing_seconds) * self.tokens_per_second
-
-    def reads(self, steps: int, tokens_per_epoch: int) -> bool:
-        """Whether so many steps will be taken or more, of a text that has so many tokens, as far as that is known."""
-        most = math.inf if self.limit.seconds is None else MOST_EPOCHS * tokens_per_epoch
-        return not self.tokens or min(self.tokens, most) >= steps * self.settings.tokens_per_step
 
     def to_record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -268,6 +262,11 @@ def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device:
     return seconds >= COMPILED_FROM and can_compile(device)
 
 
+def is_exercised(shape: ModelConfig, tokens: float, tokens_per_step: int) -> bool:
+    """Whether a pretraining that reads so many tokens begins with exercises. tokens: 0 where that is not known."""
+    return can_copy(shape) and (not tokens or tokens >= EXERCISED_FROM * tokens_per_step)
+
+
 def training_seconds(seconds: float, preparing: float) -> float:
     """What of a timed training is left for its steps, about, when preparing and evaluation have had their part."""
     return (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
@@ -302,8 +301,7 @@ def choose_preset(
             break
         gain = compiled_gain(PRESETS[name]) if compiled else 1.0
         tokens = min(training * gain * speed, MOST_EPOCHS * tokens_per_epoch)
-        exercised = can_copy(PRESETS[name]) and tokens >= EXERCISED_FROM * config.batch_tokens
-        parameters = PRESETS[name].num_parameters
+        parameters, exercised = PRESETS[name].num_parameters, is_exercised(PRESETS[name], tokens, config.batch_tokens)
         expected = expected_bits_per_byte(parameters, tokens, tokens_per_epoch, exercised=exercised)
         if expected >= lowest:
             break

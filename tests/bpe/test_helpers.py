@@ -168,7 +168,7 @@ def test_work_that_is_broken_off_is_broken_off_in_all_processes(where, rests):
     assert rests.share(["xy", "ab", "cd", "ef"], 2, rests_of, list) == ["y", "b", "d", "f"]
 
 
-def test_a_helper_has_a_question_more_than_it_works_on_and_no_further():
+def test_a_helper_has_so_many_questions_ahead_and_no_more():
     waiting = 0
 
     def question(items):

@@ -45,3 +45,15 @@ def test_a_known_piece_is_not_merged_again():
     known[" слово"] = (7,)
     ids, lengths = NewStretches(Splitter("gpt4"), known).ids([" слово слово".encode()])
     assert (ids.tolist(), lengths.tolist()) == ([7, 7], [2])
+
+
+def test_where_the_cache_is_full_new_pieces_are_merged_together_all_the_same(monkeypatch):
+    monkeypatch.setattr(bpe.new_stretches, "CACHED_PIECES", 10)
+    monkeypatch.setattr(bpe.new_stretches, "merge_piece", None)  # one by one
+    known = IdsOfPieces({})
+    new_stretches = NewStretches(Splitter("gpt4"), known)
+    for batch in range(5):
+        words = [chr(0x430 + batch) * length for length in range(1, 9)]
+        ids, lengths = new_stretches.ids([word.encode() for word in words])
+        assert ids.tolist() == [*chain.from_iterable(map(str.encode, words))]
+        assert lengths.tolist() == [2 * len(word) for word in words]
