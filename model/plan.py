@@ -48,9 +48,9 @@ SAVED_BYTES, SAVED_PER_SECOND = 24, 3e8  # of each weight, in resume.pt and the 
 MEASURING_SHARE = 0.05  # of the time: what it takes longer to measure a model, one step is enough
 BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
 COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
-# of the time that a step takes as it is written, compiling saves about so much for nano, and so much less for a model
-# of ten times the parameters (LOG.md); the preset that is chosen is measured
-COMPILING_SAVES, LESS_BY_SIZE = 0.37, 0.19
+# of the time that a step takes as it is written, compiling saves about so much, and of models that are wider than the
+# first so much less with each doubling (LOG.md); the preset that is chosen is measured
+COMPILING_SAVES, NARROW, LESS_BY_WIDTH = 0.37, 256, 0.15
 # what a timed training takes before its first step, about: reckoned with where a preset is chosen, later measured
 PREPARING_SECONDS = 15.0  # starting, measuring, the tokenizer, the token files
 COMPILING_SECONDS = 20.0
@@ -311,5 +311,5 @@ def choose_preset(
 
 def compiled_gain(shape: ModelConfig) -> float:
     """How many times as fast a model of this shape is trained in compiled code as it is written, about."""
-    tenfold = math.log10(shape.num_parameters / PRESETS["nano"].num_parameters)
-    return 1 / (1 - max(0.0, COMPILING_SAVES - LESS_BY_SIZE * max(0.0, tenfold)))
+    doublings = max(0.0, math.log2(shape.width / NARROW))
+    return 1 / (1 - max(0.0, COMPILING_SAVES - LESS_BY_WIDTH * doublings))
