@@ -38,7 +38,7 @@ def split_documents(documents: Iterable[Document]) -> Iterator[tuple[Split, Docu
     """Mark each document as it comes; the first FEW are held as UTF-8 until it is their turn.
 
     Of the first FEW the one with the smallest hash is held out, of the rest those in the lowest HELD_OUT of hashes.
-    Of fewer than FEW in all, the last HELD_OUT of each, cut at a paragraph where there is one.
+    Of fewer than FEW in all, the last HELD_OUT of each, up to twice as much where a paragraph or a word ends there.
     """
     stream = iter(documents)
     first = deque((document.name, document.text.encode("utf-8")) for document in islice(stream, FEW))
@@ -155,8 +155,8 @@ def shingles(text: str) -> Hashes:
 def _end_held_out(document: Document) -> Iterator[tuple[Split, Document]]:
     """The document's start as training text and its end as held-out text, cut where a paragraph ends if one does."""
     text = document.text
-    at = min(int(len(text) * (1 - HELD_OUT)), len(text) - 1)
-    cut = next((found for mark in ("\n\n", "\n", " ") if (found := text.rfind(mark, len(text) // 2, at)) > 0), at)
+    earliest, at = int(len(text) * (1 - 2 * HELD_OUT)), min(int(len(text) * (1 - HELD_OUT)), len(text) - 1)
+    cut = next((found for mark in ("\n\n", "\n", " ") if (found := text.rfind(mark, earliest, at)) > 0), at)
     parts: tuple[tuple[Split, str], ...] = (("train", text[:cut]), ("valid", text[cut:]))
     for split, part in parts:
         if part := part.strip():

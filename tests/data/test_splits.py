@@ -53,6 +53,17 @@ def test_the_held_out_end_starts_with_a_paragraph_where_there_is_one() -> None:
     assert f"{train.text}\n\n{valid.text}" == text
 
 
+@pytest.mark.parametrize("lines", [1, 20, 100])
+def test_a_blank_line_far_from_the_end_does_not_make_more_of_it_held_out(lines: int) -> None:
+    """As in texts of one line a paragraph, with blank lines between chapters only."""
+    chapter = "\n".join(story(number, 30) for number in range(lines))
+    text = f"{chapter}\n\n{chapter[: len(chapter) * 4 // 5]}"
+    (_, train), (_, valid) = split_documents([Document("book", text)])
+    assert HELD_OUT * len(text) <= len(valid.text) + 1 <= 2 * HELD_OUT * len(text) + 1
+    if lines > 1:
+        assert f"{train.text}\n{valid.text}" == text  # the nearest paragraph's end
+
+
 def test_a_text_of_one_letter_is_no_trouble() -> None:
     assert side("valid", split_documents([Document("a", "a")])) == [Document("a", "a")]
 
