@@ -6,7 +6,8 @@ In: the text between a file's markers.  Out: its blocks without
   with footnotes go the [A] or [1] that point at them and the heading over them;
 - transcribers' notes: from their heading to a ruled line, a gap of three blank lines, or the first block that speaks of
   no editing; a note at the very end runs to the end;
-- credits ("Produced by ...") and web addresses, in the first and last dozen blocks;
+- credits ("Produced by ...") and web addresses, in the first and last dozen blocks; a sentence that only begins like
+  one ("Prepared for the worst, he ...") stays;
 - what stands before the title (a series, a list of other books), where the title is found within twenty lines;
 - the table of contents and the list of illustrations: from their heading to where their first entry stands again as a
   heading over prose, else to the first gap of three blank lines; where neither is found they stay;
@@ -47,14 +48,23 @@ _OF_EDITING = re.compile(
     re.IGNORECASE,
 )
 _CREDIT = re.compile(
-    r"\W*(?:this\s+)?(?:(?:updated|first|html|e-?text|e-?book|file|edition|version)\s+)*(?:was\s+|is\s+)?(?:first\s+)?"
+    r"[^\w\"'“‘«]*(?:credits:|(?:this\s+)?(?:(?:updated|first|html|e-?text|e-?book|file|edition|version)\s+)*"
+    r"(?:was\s+|is\s+)?(?:first\s+)?"
     r"(?:produced|prepared|transcribed|scanned|digiti[sz]ed|proofed|proofread|typed|keyed|entered|converted|created|posted)"
-    r"(?:(?:\s*,\s*|\s+and\s+|\s*&\s*)+\w+)*\s*(?::|by\b|from\b|for\b|in\b)|\W*credits:|\W*produced\s+by\b",
+    r"(?:(?:\s*,\s*|\s+and\s+|\s*&\s*)+\w+)*\s*(?::|by\b|from\b|for\b|in\b))",
     re.IGNORECASE,
 )
+_OF_FILES = re.compile(r"credits:|html|e-?text|e-?book|digiti|proofread", re.IGNORECASE)  # no book begins like that
+_NAMED = re.compile(r"(?:\b(?i:by)\b|:)\W*(?:[A-Z]|an?\s+anonymous\b|volunteers?\b)|\b(?:19[7-9]|20)\d\d\b")
+_OF_CREDITS = re.compile(  # words in small letters that do not make it a sentence of the book's
+    r"an?|additional|and|anonymous|assistance|at|available|book|by|cop(?:y|ies)|de[rn]?|digital|du|editions?|email|files?|"
+    r"for|from|generously|help|html|images?|in|is|kindly|l[ae]|made|of|on|online|original|pages?|prepared|produced|"
+    r"project|proofing|proofread|provided|scan(?:s|ned)|software|supplied|text|the|this|to|transcribed|using|v[ao]n|"
+    r"version|volunteers?|was|with"
+)
 _WEB = re.compile(
-    r"https?:|www\.|\w@\w+\.\w|pgdp|internet\s+archive|google\s+books|hathitrust|distributed\s+proofread|generously\s+made|"
-    r"project\s+gutenberg|made\s+available\s+by",
+    r"https?:|www\.|\w@\w+\.\w|pgdp|internet\s+archive|google\s+books|hathitrust|distributed\s+proofread|"
+    r"project\s+gutenberg|\b(?:images?|scans?)\s+(?:generously\s+|kindly\s+)*made\s+available",
     re.IGNORECASE,
 )
 _CONTENTS = re.compile(r"\W*(?:table\s+of\s+)?contents\W*(?:page\W*)?", re.IGNORECASE)
@@ -164,11 +174,25 @@ def _end_of_note(blocks: Sequence[Block], at: int, heading: str) -> int:
 
 def _without_credits(blocks: list[Block]) -> list[Block]:
     last = len(blocks) - _NEAR
-    return [
-        block
-        for i, block in enumerate(blocks)
-        if not ((i < _NEAR or i >= last) and (_CREDIT.match(block.text) or _WEB.search(block.text)))
-    ]
+    return [block for i, block in enumerate(blocks) if not ((i < _NEAR or i >= last) and _is_credit(block.text))]
+
+
+def _is_credit(text: str) -> bool:
+    """Whether a block says who made the file. Raises Uncertain for one that may as well be a sentence of the book's."""
+    if _WEB.search(text):
+        return True
+    if not (found := _CREDIT.match(text)):
+        return False
+    if _OF_FILES.search(found[0]):
+        return True
+    words = re.findall(r"[^\W\d_]+", text[found.end() :])
+    strange = any(word[0].islower() and not _OF_CREDITS.fullmatch(word) for word in words)
+    named = _NAMED.search(text) is not None
+    if named and not strange:
+        return True
+    if strange and not named and re.search(r"[.!?:;,—-][\"'”’_]*$", text):
+        return False
+    raise Uncertain(f"{text[:40]!r} may be a credit or the book's own; skip it or clean it by hand")
 
 
 def _from_title(blocks: list[Block], title: str) -> list[Block]:

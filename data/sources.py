@@ -30,7 +30,7 @@ SAMPLE = Path(__file__).parent / "sample"
 TEXTS = ("gutenberg", "tinystories", "sample")
 PAIRS = ("writingprompts", "sample")
 
-RULES = 2  # of cleaning and splitting: raise it with every change that makes other examples of the same files
+RULES = 3  # of cleaning and splitting: raise it with every change that makes other examples of the same files
 
 _PROMPT = "PROMPT: "
 _SPLIT_NAMES = {

@@ -128,6 +128,50 @@ def test_what_stands_between_two_end_markers_of_one_book_is_not_the_book() -> No
     assert clean(text) == "One.\n"
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        '"Entered by the window," said Holmes.',
+        "“Entered by Regent Street,” said Holmes.",
+        "Prepared for the worst, he opened the door.",
+        '"Posted by whom?" he asked.',
+        "Posted in London that night, the letter came too late.",
+        "He had generously made over his estate to her.",
+        "The room was made available by the landlord.",
+    ],
+)
+def test_a_sentence_of_the_book_is_no_credit(sentence: str) -> None:
+    for inside in (f"{sentence}\n\nHe read.", f"He read.\n\n{sentence}"):
+        assert sentence in clean(book(inside))
+
+
+@pytest.mark.parametrize(
+    "credit",
+    [
+        "Produced by Some Body and PG Distributed Proofreaders",
+        "Produced by Some van Body. HTML version by Any Body.",
+        "PRODUCED BY SOME BODY",
+        "Produced by an anonymous volunteer.",
+        "Transcribed from the 1894 Macmillan and Co. edition by Some Body",
+        "Scanned and proofed by Some Body, with OmniPage Professional OCR software",
+        "Prepared by: Some Body",
+        "[Produced by Some Body, with the assistance of Any Body.]",
+        "This etext was prepared by Some Body, Omaha. The equipment: a flatbed scanner, and a board lent by Any Body.",
+        "Credits: bookfriend",
+        "(This file was produced from scanned images made available by\nthe Library of Some Place.)",
+    ],
+)
+def test_a_credit_is_not_the_book(credit: str) -> None:
+    for inside in (f"{credit}\n\nHe read.", f"He read.\n\n{credit}"):
+        assert clean(book(inside)) == "He read.\n"
+
+
+@pytest.mark.parametrize("text", ["Prepared by Mrs. Hudson, the dinner was good.", "Produced by bookfriend"])
+def test_what_may_be_a_credit_or_a_sentence_leaves_doubt(text: str) -> None:
+    with pytest.raises(Uncertain, match="may be a credit or the book's own"):
+        clean(book(f"{text}\n\nHe read."))
+
+
 def test_a_contents_list_whose_end_is_not_certain_is_kept() -> None:
     inside = "A BOOK\n\nCONTENTS\n\nOf kings\n\nOf queens\n\nThe king was old, and he had never liked the sea.\n"
     assert "Of kings\n\nOf queens" in clean(book(inside))
