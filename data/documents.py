@@ -200,13 +200,13 @@ def _cleaned(raw: str, name: str) -> str:
     try:
         return normalise(gutenberg.clean(raw))
     except Uncertain as error:
-        _warn_once(f"skipped {name}: {error}")
+        warn_once(f"skipped {name}: {error}")
         return ""
 
 
 @functools.cache
-def _warn_once(message: str) -> None:
-    """A corpus is read several times in one run; each book that is skipped is named at the first."""
+def warn_once(message: str) -> None:
+    """A corpus is read several times in one run; what is left out of it is told at the first."""
     _log.warning(message)
 
 

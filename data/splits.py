@@ -8,7 +8,6 @@ Such copies make held-out loss look better than it is (Lee et al. 2022, arXiv:21
 """
 
 import hashlib
-import logging
 import re
 import zlib
 from collections import deque
@@ -19,7 +18,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from data.documents import Document, Pair, Split
+from data.documents import Document, Pair, Split, warn_once
 from data.errors import DataError
 
 HELD_OUT = 0.05  # share of documents, or prompts
@@ -29,7 +28,6 @@ COPIED = 0.2  # two stories are near-copies when they share this part of the sho
 
 _LOWEST = int(HELD_OUT * 2**64)
 _WORD = re.compile(r"\w+")
-_log = logging.getLogger("data")
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -110,10 +108,9 @@ def keep_pairs_apart(train: Iterable[Pair], valid: Iterable[Pair]) -> Iterator[t
         else:
             yield "train", pair
     if same_prompt or near_copy:
-        _log.info(
-            "left out of training: %d pairs with a held-out prompt, %d near-copies of held-out stories",
-            same_prompt,
-            near_copy,
+        warn_once(
+            f"left out of training: {same_prompt:,} pairs with a held-out prompt, "
+            f"{near_copy:,} near-copies of held-out stories"
         )
 
 

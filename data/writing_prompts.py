@@ -13,7 +13,6 @@ Left out are pairs
     whose prompt has no words; whose story is a moderator's or deleted; whose story has fewer than MIN_WORDS words.
 """
 
-import logging
 import re
 import shutil
 import sys
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from bpe.files import atomic_write
 from data.clean import normalise
 from data.detokenise import detokenise
-from data.documents import MAX_DOCUMENT, Pair, Split, explained, opened, reading_bar
+from data.documents import MAX_DOCUMENT, Pair, Split, explained, opened, reading_bar, warn_once
 from data.download import Downloader
 from data.errors import CONVERT_IT, DataError
 
@@ -50,8 +49,6 @@ _NOTE = re.compile(
     re.IGNORECASE,
 )
 _MODERATOR = re.compile(r"\W*(?:off-topic discussion|this (?:submission|post|comment) has been removed)", re.IGNORECASE)
-
-_log = logging.getLogger("data")
 
 
 def download(folder: Path, *, address: str = ADDRESS, downloader: Downloader | None = None) -> Path:
@@ -97,7 +94,7 @@ def find_pair_files(folder: Path) -> dict[Split, tuple[Path, Path]]:
 
 
 def read_pairs(source: Path, target: Path, purpose: str = "reading") -> Iterator[Pair]:
-    """The pairs of two files whose lines belong together, cleaned; how many were left out, and why, is logged.
+    """The pairs of two files whose lines belong together, cleaned; how many were left out, and why, is warned of, once.
 
     purpose: what a progress bar says of it. Raises DataError when a file is empty, cannot be read or is not text, when
     one has more lines than the other, and when no pair is left.
@@ -124,7 +121,7 @@ def read_pairs(source: Path, target: Path, purpose: str = "reading") -> Iterator
             f"no pair of {source} and {target} can be used ({reasons}); give others, or see if the two are swapped"
         )
     if left_out:
-        _log.info("%s: %d of %d pairs left out (%s)", source.name, left_out.total(), lines, reasons)
+        warn_once(f"{source.name}: {left_out.total():,} of {lines:,} pairs left out ({reasons})")
 
 
 def pair_of(source_line: str, target_line: str) -> Pair | str:

@@ -28,7 +28,7 @@ STORY = "A fox crossed the river—slowly.\n\nIt was cold."
 
 @pytest.fixture(autouse=True)
 def nothing_was_warned_of() -> None:
-    documents._warn_once.cache_clear()
+    documents.warn_once.cache_clear()
 
 
 def texts(*paths: Path) -> list[str]:

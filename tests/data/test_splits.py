@@ -1,5 +1,6 @@
 """Laws of holding out: nothing on both sides, nothing lost, and the same choice every time."""
 
+import logging
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.documents import Document, Pair, Split
+from data.documents import Document, Pair, Split, warn_once
 from data.errors import DataError
 from data.splits import FEW, HELD_OUT, keep_documents_apart, keep_pairs_apart, shingles, split_documents, split_pairs
 
@@ -159,6 +160,18 @@ def test_a_near_copy_of_a_held_out_story_is_left_out_of_training(seed: int, posi
     }
     train = [Pair("new", copies[kind]), Pair("other", story(-seed - 2, 300))]
     assert side("train", keep_pairs_apart(train, held_out)) == train[1:]
+
+
+def test_how_many_leaks_were_left_out_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    warn_once.cache_clear()
+    held_out = [Pair("held", story(1))]
+    train = [Pair("HELD", story(2)), Pair("new", story(1)), Pair("other", story(3))]
+    with caplog.at_level(logging.WARNING, "data"):
+        for _ in range(2):
+            list(keep_pairs_apart(train, held_out))
+    assert caplog.messages == [
+        "left out of training: 1 pairs with a held-out prompt, 1 near-copies of held-out stories"
+    ]
 
 
 def test_a_phrase_in_common_does_not_make_a_copy() -> None:

@@ -228,7 +228,7 @@ def test_a_model_in_training_is_scored_without_dropout_and_goes_on_in_training(
 @pytest.fixture(scope="module")
 def pairs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pairs")
-    for split, seeds in (("train", range(4)), ("valid", range(20, 22))):
+    for split, seeds in (("train", range(1, 5)), ("valid", range(20, 22))):
         (folder / f"{split}.wp_source").write_text("".join(f"[ WP ] {words(4, seed)}\n" for seed in seeds))
         (folder / f"{split}.wp_target").write_text("".join(f"{seed} {words(60, seed)}\n" for seed in seeds))
     return folder
