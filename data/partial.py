@@ -22,8 +22,8 @@ except ImportError:  # Windows has no such lock; there, two downloads of one fil
 
 
 class Partial:
-    """The growing file of one download. Raises FileError when the system refuses a write, DataError when another
-    process is fetching the same file."""
+    """The growing file of one download. Raises FileError when the system refuses a write, and when another process is
+    fetching the same file: that ends all downloads, for the file is not one that cannot be had."""
 
     def __init__(self, to: Path) -> None:
         self.to = to
@@ -41,7 +41,7 @@ class Partial:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 self._file.close()
-                raise DataError(
+                raise FileError(
                     f"another process is fetching {self.to}; wait until it is done and run again"
                 ) from error
         return self

@@ -10,6 +10,7 @@ from data import gutenberg_books
 from data.download import Downloader, Unreachable
 from data.errors import DataError
 from data.gutenberg_books import BOOKS, MIRRORS, Book
+from data.partial import Partial
 
 SHELF = (Book(1, "The First Book", "A"), Book(2, "My Antonia's Second", "B"), Book(3, "A Third", "C"))
 
@@ -110,6 +111,16 @@ def test_a_full_disk_stops_it(tmp_path: Path) -> None:
     with pytest.raises(FileError):
         fetch(tmp_path, shop)
     assert len(shop.asked) == 1
+
+
+def test_a_book_that_another_process_is_fetching_ends_it(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="the system has no such locks")
+    mirrors = ["http://never.invalid/{id}.txt"]
+    with (
+        Partial(tmp_path / "pg2.txt"),
+        pytest.raises(FileError, match=r"another process is fetching .*pg2\.txt; wait"),
+    ):
+        gutenberg_books.download(tmp_path, books=SHELF[1:], mirrors=mirrors, downloader=Downloader())
 
 
 def test_a_book_that_was_changed_since_it_was_fetched_is_named(tmp_path: Path) -> None:

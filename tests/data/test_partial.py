@@ -33,7 +33,7 @@ def test_a_part_without_a_byte_leaves_nothing(tmp_path: Path) -> None:
 def test_two_downloads_of_one_file_at_once_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="the system has no such locks")
     with Partial(tmp_path / "b") as part:
-        with pytest.raises(DataError, match="another process is fetching"), Partial(tmp_path / "b"):
+        with pytest.raises(FileError, match="another process is fetching"), Partial(tmp_path / "b"):
             pass
         part.append(b"more")
     assert (tmp_path / "b.part").read_bytes() == b"more"
