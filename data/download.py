@@ -187,7 +187,7 @@ class Downloader:
             reason = getattr(error, "reason", error)
             self._silent[host] = f"{host}: {getattr(reason, 'strerror', None) or reason}"
             raise _SilentError(self._silent[host]) from error
-        except (ConnectionError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:  # urllib lets those of reading an answer's head through
             raise _BrokenError(f"the connection broke ({error})") from error
         finally:
             robots = self._robots.get(host)

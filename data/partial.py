@@ -70,8 +70,11 @@ class Partial:
 
     def empty(self) -> None:
         """Begin anew."""
-        self._file.truncate(0)
-        self._state.unlink(missing_ok=True)
+        try:
+            self._file.truncate(0)
+            self._state.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._refused(error) from error
 
     def version_of(self, url: str) -> str | None:
         """The version of `url` that the bytes so far belong to; None when they cannot be gone on with."""

@@ -3,8 +3,10 @@
 import email.utils
 import errno
 import hashlib
+import http.client
 import json
 import socket
+import ssl
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -238,6 +240,25 @@ def test_a_server_that_falls_silent_is_given_up(site: Any, tmp_path: Path) -> No
     with pytest.raises(DataError, match="timed out"):
         quick(timeout=0.2, attempts=1).fetch(f"{site.address}/b", tmp_path / "b")
     assert time.monotonic() - began < 0.9
+
+
+@pytest.mark.parametrize("good", [0, 1])  # answers: to robots.txt, or none
+@pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF occurred"), OSError(errno.ENETUNREACH, "unreachable")])
+def test_a_connection_that_breaks_before_the_answer_is_one_line(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int, error: OSError
+) -> None:
+    def break_off(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+        if len(asked) < good:
+            asked.append(1)
+            return answer(connection)
+        raise error
+
+    asked: list[int] = []
+    answer = http.client.HTTPConnection.getresponse
+    monkeypatch.setattr(http.client.HTTPConnection, "getresponse", break_off)
+    with pytest.raises(DataError, match=r"cannot fetch b: .*the connection broke") as caught:
+        quick().fetch(f"{site.address}/b", tmp_path / "b")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_host_that_does_not_answer_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
