@@ -3,6 +3,7 @@
 In: texts, the split pattern, the number of merges, the special tokens.  Out: a Vocabulary.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -38,7 +39,7 @@ class BPETrainer:
         pairs = self.counting(count_words(texts, splitter, self.workers))
         merges: list[Pair] = []
         with progress_bar(total=self.num_merges, description="learning merges", unit="merge") as bar:
-            for pair in islice(pairs.merges(FIRST_MERGE_ID), self.num_merges):
+            for pair in islice(pairs.merges(FIRST_MERGE_ID), min(self.num_merges, sys.maxsize)):
                 merges.append(pair)
                 bar.update()
         return Vocabulary(tuple(merges), splitter.source, tuple(self.special_tokens))

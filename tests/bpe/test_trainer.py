@@ -131,3 +131,7 @@ def test_a_special_token_that_plain_text_can_spell_is_refused():
 def test_an_empty_corpus_gives_the_bytes():
     assert Tokenizer.train([], vocab_size=256).vocab_size == 256
     assert Tokenizer.train(["", ""], shrink=True).merges == []
+
+
+def test_any_number_of_merges_can_be_asked_for():
+    assert len(BPETrainer(num_merges=10**20).train(["the the"]).merges) == 2
