@@ -91,9 +91,10 @@ class Tokenizer:
             return ids
 
     def encode_to_array(self, text: str, *, allow_special: bool = False, workers: int | None = 1) -> Ids:
-        """What `encode` gives, as an array of `dtype`; takes little more memory than the array, however long the text.
+        """What `encode` gives, as an array of `dtype`; of a long text it takes, at its peak, twice the array's memory.
 
         workers: processes that share a text of millions of characters; None: one for each core. The ids are the same.
+        Raises BPEError naming the position of a lone surrogate.
         """
         workers = workers or os.cpu_count() or 1
         with naming_lone_surrogates(text):

@@ -186,7 +186,7 @@ def test_a_long_piece_takes_time_in_proportion():
     assert tok.decode(ids) == long
 
 
-def test_encoding_a_long_text_holds_little_more_than_the_array(monkeypatch):
+def test_encoding_a_long_text_takes_twice_the_arrays_memory_and_no_more(monkeypatch):
     monkeypatch.setattr(bpe.encoder, "BLOCK", 1 << 18)
     tok = Tokenizer(Vocabulary((), Splitter("qwen2").source))
     text = "the then naïve 12345\n" * 400_000
@@ -194,7 +194,7 @@ def test_encoding_a_long_text_holds_little_more_than_the_array(monkeypatch):
     ids = tok.encode_to_array(text)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 2 * ids.nbytes + (24 << 20)  # its parts, and what one block takes; as a list, 60 MB more
+    assert peak < 2 * ids.nbytes + (24 << 20)  # its parts beside it, and what one block takes; as a list, 60 MB more
 
 
 def test_the_cache_is_bounded_and_forgetting_changes_nothing(monkeypatch, trained):
