@@ -25,7 +25,7 @@ EXAMPLES = """\
   python LLM-Generate.py --prompt-file prompts.txt > stories.txt
   python LLM-Generate.py --interactive
 """
-MOST = 10_000  # stories for a prompt: each takes some memory before it is written
+MOST = 10_000  # stories: each takes some memory before the first is written
 FILTERS = {  # fields of Sampling, in the order in which they are applied
     "repeat_penalty": ("R", "make recent tokens less likely; 1: off"),
     "temperature": ("T", "0: always the likeliest; higher: bolder"),
@@ -50,7 +50,11 @@ def parser() -> CommandParser:
 
     what = options.add_argument_group("what to write")
     what.add_argument(
-        "--num", type=int, default=1, metavar="N", help="stories for each prompt; story i has seed S + i (default 1)"
+        "--num",
+        type=int,
+        default=1,
+        metavar="N",
+        help="stories for each prompt; the first has seed S, the next S + 1, and so on through all prompts (default 1)",
     )
     what.add_argument(
         "--max-tokens", type=int, default=MAX_TOKENS, metavar="N", help="longest story, in tokens (default %(default)s)"
@@ -115,6 +119,11 @@ def run(args: argparse.Namespace) -> None:
     from model.writing import prompts_in
 
     prompts = prompts_in(args.prompt_file) if args.prompt_file else [as_utf8(" ".join(args.prompt))]
+    if len(prompts) * args.num > MOST:
+        raise UsageError(
+            f"{len(prompts):,} prompts with --num {args.num} ask for more than {MOST:,} stories at once; "
+            "split the file, or lower --num"
+        )
     folder = find_stage(default_run() if args.run is None else args.run)
     if args.run is None or folder.name == "pretrain":  # which only goes on with the prompt
         note(f"the model is {folder}")

@@ -350,6 +350,22 @@ def test_a_prompt_file_that_gives_no_prompt_is_one_line(main, trained, monkeypat
     assert_one_line(main("--prompt-file", tmp_path / "mark.txt", "--run", trained), "no prompt in")
 
 
+def test_the_stories_of_all_prompts_together_are_bounded(main, trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(DOOR["run"].__globals__, "MOST", 4)
+    (tmp_path / "prompts.txt").write_text("the man\nthe ship\n", encoding="utf-8")
+    arguments = ("--prompt-file", tmp_path / "prompts.txt", "--run", trained, *SHORT)
+    records = [json.loads(line) for line in main(*arguments, "--num", 2, "--seed", 7, "--json")[1].splitlines()]
+    assert [(record["prompt"], record["seed"]) for record in records] == [
+        ("the man", 7),
+        ("the man", 8),
+        ("the ship", 9),
+        ("the ship", 10),
+    ]
+    assert_one_line(
+        main(*arguments, "--num", 3), "2 prompts with --num 3 ask for more than 4 stories", "split the file"
+    )
+
+
 def test_prompts_too_long_are_counted(main, trained, monkeypatch):
     typed(monkeypatch, "the man", "the man " * 50_000, "the ship " * 99)
     status, out, err = main("--prompt-file", "-", "--run", trained, "--seed", 5, "--num", 2, *SHORT)
