@@ -42,7 +42,11 @@ def parser() -> CommandParser:
 
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--texts", type=Path, nargs="+", metavar="PATH", help="folders, .txt, .txt.gz/.xz/.zip, .tar.xz of books"
+        "--texts",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="folders, .txt, .md, .txt.gz, .txt.xz, .zip, .tar.gz, .tar.xz of books",
     )
     data.add_argument(
         "--pairs", type=Path, metavar="PATH", help="folder with train/valid .wp_source/.wp_target (plain or .xz)"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bpe import Tokenizer
+from data import documents
 from data.sources import PAIRS, TEXTS
 from model import beginning
 from model.config import PRESETS
@@ -21,6 +22,7 @@ from model.run import RunFolder
 
 Door = Callable[..., int]
 Said = Callable[[], str]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_run_goes_from_texts_to_a_finetuned_model(
@@ -183,6 +185,18 @@ def test_a_run_that_another_process_trains_is_left_alone(pretrain: Door, tmp_pat
     with RunFolder(tmp_path / "run").locked():
         assert pretrain(tmp_path / "run") == 2
     assert "another process is training in" in complaint()
+
+
+def test_help_and_readme_name_every_kind_of_file_that_is_read(
+    llm_bpe: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        llm_bpe("--help")
+    kinds = set(documents._ENDINGS)
+    said = re.search(r"folders, (.*?) of\s+books", capsys.readouterr().out, re.DOTALL)
+    assert said and set(re.split(r",\s+", said[1])) == kinds
+    readme = re.search(r"`--texts` takes folders, (.*?): a file", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert readme and set(re.findall(r"`(.*?)`", readme[1])) == kinds
 
 
 def test_help_names_every_preset_and_data_set(llm_bpe: Door, capsys: pytest.CaptureFixture[str]) -> None:
