@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.bpe_tasks import DOCUMENT, MEASURE, Measured, Task
+from benchmarks.bpe_tasks import BOOK, DOCUMENT, MEASURE, Measured, Task, documents
 from bpe import Tokenizer
 from bpe.command import CommandParser, run_command, show
 from bpe.errors import UserError
@@ -41,6 +41,10 @@ START += "print(time.perf_counter() - start)"
 
 class Disagreement(UserError):
     """Two libraries that must agree do not."""
+
+
+class MeasurementError(UserError):
+    """A library could not do its task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,10 @@ HEADER = f"{'':58}{'peer':12}{'ours s':>10}{'theirs s':>10}{'MB/s':>9}{'theirs':
 
 
 def compared(texts: list[Path], tasks: Sequence[str], repeats: int, folder: Path) -> Iterator[Comparison]:
-    """Every comparison of these tasks that there is text enough for, as it is measured. Raises Disagreement."""
+    """Every comparison of these tasks that there is text enough for, as it is measured.
+
+    Raises Disagreement, and MeasurementError when a library fails.
+    """
     text = folder / "text"
     total = _write(text, texts)
     tokenizer = folder / "tokenizer.json"
@@ -92,7 +99,7 @@ def compared(texts: list[Path], tasks: Sequence[str], repeats: int, folder: Path
         base |= {"vocab_size": vocab_size, "tokenizer": str(tokenizer), "document": document}
         at_hand = [peer for peer in peers if peer == ONE_THREAD or find_spec(peer)]
         name = f"{what}, {num_bytes / MB:.3g} MB, {threads} thread{'s' * (threads > 1)}"
-        if num_bytes <= total and base["task"] in tasks:
+        if num_bytes <= total and base["task"] in tasks and (not vocab_size or _fills(base)):
             yield from _compare(name, base, at_hand, min(repeats, most))
 
     main = min(100 * MB, total)  # the size that most is measured on
@@ -126,6 +133,13 @@ def _write(file: Path, texts: list[Path]) -> int:
     return file.stat().st_size
 
 
+def _fills(base: dict[str, object]) -> bool:
+    """Whether the text has pairs enough for the vocabulary: where it has not, ours stops, and others go on."""
+    task = Task(**base, who="ours")  # type: ignore[arg-type]
+    tok = Tokenizer.train(documents(task, BOOK), vocab_size=task.vocab_size, pattern="gpt4", shrink=True)
+    return tok.vocab_size == task.vocab_size
+
+
 def _compare(what: str, base: dict[str, object], peers: Sequence[str], repeats: int) -> Iterator[Comparison]:
     """Rounds of ours and all peers' on one task."""
     measured: dict[str, list[Measured]] = {who: [] for who in ("ours", *peers)}
@@ -157,11 +171,16 @@ def _compare(what: str, base: dict[str, object], peers: Sequence[str], repeats: 
 
 
 def _measured(task: dict[str, object]) -> Measured:
-    """Measure in a process of its own."""
+    """Measure in a process of its own. Raises MeasurementError."""
     threads = str(task["threads"])
     environment = os.environ | {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": str(threads != "1").lower()}
     command = [sys.executable, "-m", "benchmarks.bpe_tasks", json.dumps(vars(Task(**task)))]  # type: ignore[arg-type]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise MeasurementError(
+            f"{task['who']} cannot {task['task']} this text: {reason}; give another, or other --tasks"
+        )
     return Measured(**json.loads(done.stdout))
 
 
