@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.bpe_tasks import BOOK, DOCUMENT, MEASURE, Measured, Task, documents
 from bpe import Tokenizer
-from bpe.command import CommandParser, run_command, show
+from bpe.command import CommandParser, positive_int, run_command, show
 from bpe.errors import UserError
 from bpe.progress import progress_bar
 from data.documents import read_texts
@@ -199,7 +199,9 @@ def parser() -> CommandParser:
     parser.add_argument(
         "--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="NAME", help=f"what to measure: {', '.join(TASKS)}"
     )
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds of each measurement (default 3)")
+    parser.add_argument(
+        "--repeats", type=positive_int, default=3, metavar="N", help="rounds of each measurement (default 3)"
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON for each comparison")
     return parser
 

@@ -61,12 +61,14 @@ HEADER = f"{'':32}{'tokens':>9}{'books':>9}{'stories':>9}{'embedding':>12}{'shar
 
 
 def split_by_name(documents: Iterable[Document], held_out: Path) -> Iterator[tuple[Split, Document]]:
-    """Hold out the documents whose files are listed in another file, one name a line.
+    """Hold out the documents whose files are listed in another file, one name a line; blank lines say nothing.
 
-    Raises DataError when the file cannot be read, and at the end when one of the documents did not come.
+    Raises DataError when the file cannot be read or lists none, and at the end when one of the documents did not come.
     """
     with explained(held_out):
-        names = set(held_out.read_text(encoding="utf-8").splitlines())
+        names = {line.strip() for line in held_out.read_text(encoding="utf-8").splitlines()} - {""}
+    if not names:
+        raise DataError(f"{held_out} lists no text to hold out and measure on; write the names of some, one a line")
     missing = set(names)
     for document in documents:
         name = Path(document.name).name

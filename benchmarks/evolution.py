@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.ladder import Ladder, shape_after
 from bpe import Tokenizer
-from bpe.command import CommandParser, run_command, show
+from bpe.command import CommandParser, positive_int, run_command, show
 from bpe.files import write_json
 from data.batches import HeldOut, TrainingBatches
 from data.encoding import Example
@@ -258,7 +258,7 @@ def parser() -> CommandParser:
     )
     parser.add_argument("--texts", type=Path, nargs="+", required=True, metavar="PATH", help="as for LLM-BPE.py")
     parser.add_argument("--minutes", type=float, default=2.0, metavar="M", help="of each training (default 2)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each row (default 3)")
+    parser.add_argument("--seeds", type=positive_int, default=3, metavar="N", help="trainings of each row (default 3)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME", help=", ".join(ROWS))
     parser.add_argument(
         "--out", type=Path, default=Path("runs/evolution"), metavar="DIR", help="where results are kept"

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from benchmarks.compression import split_by_name
 from benchmarks.recipes import Trained, kept
-from bpe.command import CommandParser, run_command, show
+from bpe.command import CommandParser, positive_int, run_command, show
 from bpe.errors import UserError
 from bpe.files import atomic_write, write_json
 from data.batches import HeldOut
@@ -192,7 +192,7 @@ def parser() -> CommandParser:
         "--held-out", type=Path, metavar="FILE", help="names of the texts to hold out (default: as training does)"
     )
     parser.add_argument("--minutes", type=float, nargs="+", default=[3.0, 5.0, 15.0], metavar="M", help="of a training")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each row (default 3)")
+    parser.add_argument("--seeds", type=positive_int, default=3, metavar="N", help="trainings of each row (default 3)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME", help=", ".join(ROWS))
     parser.add_argument("--out", type=Path, default=Path("runs/training"), metavar="DIR", help="where results are kept")
     parser.add_argument("--json", action="store_true", help="the results as one JSON list instead of tables")

@@ -11,6 +11,7 @@ and to memory lengthens the large ones more. That the ids are tiktoken's is chec
 
 import argparse
 import json
+import math
 import random
 import string
 import time
@@ -22,11 +23,12 @@ from multiprocessing import get_context
 from benchmarks.bpe_tasks import as_tiktoken
 from benchmarks.prepare import peak_memory
 from bpe import Tokenizer
-from bpe.command import CommandParser, run_command, show
+from bpe.command import CommandParser, UsageError, positive_int, run_command, show
 from bpe.errors import UserError
 
 MB = 1_000_000
 VOCAB_SIZE = 1_024
+SMALLEST = 0.01  # MB: the tenth of it still takes some time
 CHECKED = 100_000  # bytes on which the ids are held against tiktoken's
 
 CHINESE = [chr(0x4E00 + number) for number in range(3_000)]
@@ -106,8 +108,8 @@ def measure(kind: str, num_bytes: int) -> Measured:
     if tok.encode(part) != as_tiktoken(tok).encode_ordinary(part) or tok.decode(ids) != text:
         raise Disagreement(f"{kind}: ids are not tiktoken's, or not the text's; this is a bug, please report it")
     return Measured(
-        train=round(trained - start, 3),
-        encode=round(encoded - trained, 3),
+        train=round(trained - start, 6),
+        encode=round(encoded - trained, 6),
         tokens=len(ids),
         peak_mb=peak_mb,
     )
@@ -138,13 +140,15 @@ def parser() -> CommandParser:
         "  python -m benchmarks.worst_cases --megabytes 10\n",
     )
     parser.add_argument("--megabytes", type=float, default=10, metavar="N", help="of each large text (default 10)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement (default 5)")
+    parser.add_argument("--repeats", type=positive_int, default=5, metavar="N", help="of each measurement (default 5)")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each kind of text")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure and print. Raises Disagreement."""
+    """Measure and print. Raises Disagreement, and UsageError for a size that tells nothing."""
+    if not SMALLEST <= args.megabytes < math.inf:
+        raise UsageError(f"--megabytes {args.megabytes:g} cannot be measured; give a number from {SMALLEST} on")
     if not args.json:
         show(HEADER)
     for figures in compared(int(args.megabytes * MB), args.repeats):

@@ -44,6 +44,13 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; --help lists the options")
 
 
+def positive_int(text: str) -> int:
+    """What argparse reads an option as that has to be 1 or more."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
 def run_command(name: str, work: Callable[[], None]) -> int:
     """Do the work; return the exit status, after one line on stderr where the user has something to put right."""
     for stream in ("stdin", "stdout", "stderr"):

@@ -3,10 +3,11 @@
 import json
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from benchmarks import bpe
+from benchmarks import bpe, evolution, training, worst_cases
 from benchmarks.bpe import main
 
 
@@ -42,3 +43,23 @@ def test_what_the_text_is_enough_for_is_measured(tmp_path: Path, capsys: pytest.
         (["short prompt of 20 words", " 0.054 MB"], "tiktoken"),
     ]
     assert all(row["ours"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (bpe, "--repeats"),
+        (worst_cases, "--repeats"),
+        (evolution, "--seeds"),
+        (training, "--seeds"),
+    ],
+)
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_nothing_to_measure_is_one_line(
+    command: ModuleType, option: str, number: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [] if command is worst_cases else ["--texts", str(tiny)]
+    assert command.main([*texts, option, number]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"argument {option}: {number} is not 1 or more" in err

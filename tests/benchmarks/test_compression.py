@@ -48,6 +48,19 @@ def test_what_is_listed_is_held_out_and_what_is_not_there_is_named(texts: Path) 
         list(split_by_name(documents[:1], texts / "list.txt"))
 
 
+def test_blank_lines_of_the_list_say_nothing_and_an_empty_list_is_one_line(
+    texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (texts / "list.txt").write_text("\nTwo.txt \n\n", encoding="utf-8")
+    documents = [Document("One.txt", "1"), Document("Two.txt", "2")]
+    assert [split for split, _ in split_by_name(documents, texts / "list.txt")] == ["train", "valid"]
+    (texts / "list.txt").write_text("\n", encoding="utf-8")
+    assert main(["--texts", str(texts / "texts"), "--held-out", str(texts / "list.txt"), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "list.txt lists no text to hold out" in err
+
+
 def test_held_out_books_are_measured_and_not_learned_from(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--texts", str(texts / "texts"), "--held-out", str(texts / "list.txt"), "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -47,6 +47,14 @@ def test_a_ratio_is_the_time_of_the_large_text_to_that_of_the_small_one() -> Non
     assert Figures(text="", small=small, large=large).ratios == (7, 7)
 
 
+@pytest.mark.parametrize("arguments", [["--megabytes", number] for number in ("0", "-1", "nan", "inf", "1e-9")])
+def test_a_size_that_tells_nothing_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("benchmarks.worst_cases: --megabytes") and "give a number from 0.01 on" in err
+
+
 @pytest.mark.slow
 def test_every_kind_is_a_line_and_the_least_of_the_repeats_counts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
