@@ -1,7 +1,8 @@
 """Files that are written whole or not at all.
 
 In: a path, and what to write.  Out: the file, never half of it, whatever happens in between.
-Everything this project writes goes through `atomic_write`.
+What this project writes goes through `atomic_write`, but for two kinds of files that grow, downloads on their way
+(data/partial.py) and metrics.jsonl (model/report.py), and a run's .lock, which is empty (model/run.py).
 """
 
 import contextlib

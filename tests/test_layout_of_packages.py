@@ -1,6 +1,7 @@
 """Imports point one way: bpe <- data <- model <- scripts, and the first two know nothing of torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ def test_tokenizer_and_data_work_without_torch(package: str) -> None:
 def test_files_stay_small_enough_to_read_in_one_sitting() -> None:
     lengths = {file: len(file.read_text().splitlines()) for p in MAY_IMPORT for file in (ROOT / p).rglob("*.py")}
     assert {str(file): length for file, length in lengths.items() if length > 350} == {}
+
+
+def test_files_are_written_where_it_is_done_atomically_and_in_three_places_more() -> None:
+    writes = re.compile(r"""(?<!\(os\.devnull\))\.open\("[wax]|write_text|write_bytes""")
+    files = [*ROOT.glob("*.py"), *(file for package in MAY_IMPORT for file in (ROOT / package).rglob("*.py"))]
+    found = {file.relative_to(ROOT).as_posix() for file in files if writes.search(file.read_text(encoding="utf-8"))}
+    assert found == {"bpe/files.py", "data/partial.py", "model/report.py", "model/run.py"}
+    told = (ROOT / "bpe" / "files.py").read_text(encoding="utf-8").split('"""')[1]
+    assert all(file in told for file in found - {"bpe/files.py"})
 
 
 def test_every_file_opens_with_what_it_is_for() -> None:
