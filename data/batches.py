@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe import Tokenizer
-from data.layout import END, fit_header, max_header, special_id
+from data.layout import END, check_context, fit_header, max_header, special_id
 from data.packing import PackedRows, Piece, StreamRows, lengthened, pieces_of
 from data.tokens import TokenFile
 
@@ -56,6 +56,7 @@ class TrainingBatches:
     """
 
     def __init__(self, file: TokenFile, *, context: int, rows: int, seed: int) -> None:
+        check_context(context)
         self.file = file
         self.context = context
         self.rows = rows

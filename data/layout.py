@@ -88,6 +88,14 @@ def special_id(tok: Tokenizer, token: str) -> int:
         ) from None
 
 
+def check_context(context: int) -> None:
+    """Raise DataError for a context under MIN_CONTEXT."""
+    if context < MIN_CONTEXT:
+        raise DataError(
+            f"a context of {context} tokens is too short for a prompt and a story; take {MIN_CONTEXT} or more"
+        )
+
+
 def max_header(context: int) -> int:
     """The most tokens of a window that a header may take: half. A longer prompt is cut at its end, STORY stays last."""
     return context // 2
@@ -114,10 +122,7 @@ def body_start(position: int, header: int, context: int) -> int:
     """
     if header > max_header(context):
         raise ValueError(f"a header of {header} tokens was not fitted to a context of {context}")
-    if context < MIN_CONTEXT:
-        raise DataError(
-            f"a context of {context} tokens is too short for a prompt and a story; take {MIN_CONTEXT} or more"
-        )
+    check_context(context)
     if position <= context:
         return 0
     body = context - header

@@ -70,6 +70,13 @@ def scored_ids(batches: list[Batch]) -> list[int]:
     return sorted(chain.from_iterable(batch.targets[batch.scored].tolist() for batch in batches))
 
 
+@pytest.mark.parametrize("kind", ["documents", "pairs"])
+def test_a_context_too_short_for_a_prompt_and_a_story_is_an_error(kind):
+    header = 3 if kind == "pairs" else 0
+    with pytest.raises(DataError, match=f"take {MIN_CONTEXT} or more"):
+        TrainingBatches(made_up(kind, [(header, 20)]), context=MIN_CONTEXT - 1, rows=1, seed=0)
+
+
 @given(file=files(), context=contexts, seed=seeds, epoch=st.integers(0, 2))
 def test_every_token_that_counts_is_scored_exactly_once_an_epoch(file, context, seed, epoch):
     batches = TrainingBatches(file, context=context, rows=1, seed=seed)
