@@ -1,5 +1,6 @@
 """How learning is shown to a reader."""
 
+import re
 from itertools import pairwise
 
 from hypothesis import given
@@ -54,8 +55,6 @@ def test_counts_and_tokens_are_those_of_the_text_encoded_with_the_merges_so_far(
 
 
 def test_colour_shows_the_same_merges():
-    plain, painted = (list(first_merges("the then\nthe", 3, colour=colour)) for colour in (False, True))
-    assert [line.split()[:4] for line in plain if "->" in line] == [
-        line.split()[:4] for line in painted if "->" in line
-    ]
-    assert "\x1b[" in "".join(painted)
+    plain, painted = ("\n".join(first_merges("the then\nthe", 3, colour=colour)) for colour in (False, True))
+    assert "\x1b[" in painted
+    assert re.sub(r"\x1b\[.*?m", "", painted) == re.sub(r"[\[\]]", "", plain)
