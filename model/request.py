@@ -16,11 +16,12 @@ from model.run import differences
 from model.settings import STAGES, Limit, Stage, TrainConfig
 
 DEFAULT_PRESET = "story"
-SHAPE_OPTIONS = ("layers", "width", "heads", "context", "vocab_size")
+MODEL_OPTIONS = ("layers", "width", "heads", "context")
+SHAPE_OPTIONS = (*MODEL_OPTIONS, "vocab_size")
 TRAIN_OPTIONS = ("seed", "batch_tokens", "lr", "save_every", "eval_every")
 LIMIT_OPTIONS = ("minutes", "steps", "tokens")
 USELESS: dict[str, tuple[str, ...]] = {  # options of which a stage could make nothing
-    "tokenizer": ("pairs", "start_from", *LIMIT_OPTIONS),
+    "tokenizer": ("pairs", "start_from", *LIMIT_OPTIONS, *MODEL_OPTIONS, *TRAIN_OPTIONS, "dtype"),
     "pretrain": ("pairs", "start_from"),
     "finetune": ("texts",),
     "all": ("start_from",),
@@ -67,7 +68,7 @@ class Request:
     def check(self, stage: str) -> None:
         """Raise ConfigError on what is impossible whatever the machine and the data are, or is of no use to `stage`."""
         if useless := self.options(USELESS[stage]):
-            names = ", ".join("--from" if name == "start_from" else f"--{name}" for name in useless)
+            names = ", ".join("--from" if name == "start_from" else f"--{name.replace('_', '-')}" for name in useless)
             raise ConfigError(f"--stage {stage} makes no use of {names}; leave that out, or choose another stage")
         asked_shape(self.preset or DEFAULT_PRESET, self)
         for training in STAGES:

@@ -25,22 +25,23 @@ GIVEN: dict[str, Any] = {
     "steps": 5,
     "tokens": 5,
 }
+SETTING = SETTINGS.as_options() | {"width": 640, "heads": 10}  # which fit the default preset by themselves
 USEFUL = {
-    "tokenizer": {"texts"},
-    "pretrain": {"texts", "minutes", "steps", "tokens"},
-    "finetune": {"pairs", "start_from", "minutes", "steps", "tokens"},
-    "all": {"texts", "pairs", "minutes", "steps", "tokens"},
+    "tokenizer": {"texts", "preset", "vocab_size"},
+    "pretrain": {"texts", "minutes", "steps", "tokens", *SETTING},
+    "finetune": {"pairs", "start_from", "minutes", "steps", "tokens", *SETTING},
+    "all": {"texts", "pairs", "minutes", "steps", "tokens", *SETTING},
 }
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", [*GIVEN, *SETTING])
 @pytest.mark.parametrize("stage", USEFUL)
 def test_an_option_is_taken_where_it_is_of_use_and_refused_by_name_elsewhere(stage: str, name: str) -> None:
-    request = Request(**{name: GIVEN[name]})
+    request = Request(**{name: (GIVEN | SETTING)[name]})
     if name in USEFUL[stage]:
         request.check(stage)
         return
-    option = "--from" if name == "start_from" else f"--{name}"
+    option = "--from" if name == "start_from" else f"--{name.replace('_', '-')}"
     with pytest.raises(ConfigError, match=rf"^--stage {stage} makes no use of {option}; leave that out"):
         request.check(stage)
 
