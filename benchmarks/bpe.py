@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.bpe_tasks import BOOK, DOCUMENT, MEASURE, Measured, Task, documents
+from benchmarks.bpe_tasks import BOOK, DOCUMENT, MEASURE, Disagreement, Measured, Task, documents
 from bpe import Tokenizer
 from bpe.command import CommandParser, positive_int, run_command, show
 from bpe.errors import UserError
@@ -34,13 +34,9 @@ VOCAB_SIZE = 16_384
 STORY = 2_000  # characters
 STORIES = f"encode texts of {STORY:,} characters"
 TASKS = (*MEASURE, "start")
-ONE_THREAD = "1 thread"  # as a peer: our own library
+ONE_WORKER = "1 worker"  # as a peer: our own library
 START = "import time; start = time.perf_counter(); from bpe import Tokenizer; Tokenizer.load({!r}); "
 START += "print(time.perf_counter() - start)"
-
-
-class Disagreement(UserError):
-    """Two libraries that must agree do not."""
 
 
 class MeasurementError(UserError):
@@ -89,16 +85,16 @@ def compared(texts: list[Path], tasks: Sequence[str], repeats: int, folder: Path
     def rounds(
         what: str,
         num_bytes: int,
-        threads: int,
+        workers: int,
         peers: Sequence[str],
         vocab_size: int = 0,
         most: int = 99,
         document: int = DOCUMENT,
     ) -> Iterator[Comparison]:
-        base = {"task": what.split()[0], "text": str(text), "num_bytes": num_bytes, "threads": threads}
+        base = {"task": what.split()[0], "text": str(text), "num_bytes": num_bytes, "workers": workers}
         base |= {"vocab_size": vocab_size, "tokenizer": str(tokenizer), "document": document}
-        at_hand = [peer for peer in peers if peer == ONE_THREAD or find_spec(peer)]
-        name = f"{what}, {num_bytes / MB:.3g} MB, {threads} thread{'s' * (threads > 1)}"
+        at_hand = [peer for peer in peers if peer == ONE_WORKER or find_spec(peer)]
+        name = f"{what}, {num_bytes / MB:.3g} MB, {workers} worker{'s' * (workers > 1)}"
         if num_bytes <= total and base["task"] in tasks and (not vocab_size or _fills(base)):
             yield from _compare(name, base, at_hand, min(repeats, most))
 
@@ -112,12 +108,12 @@ def compared(texts: list[Path], tasks: Sequence[str], repeats: int, folder: Path
     yield from rounds("train 32,768", main, 1, ["rustbpe"], 32_768)
     yield from rounds("train 16,384", total, 1, ["rustbpe"], VOCAB_SIZE)
     yield from rounds("encode", main, 1, ["tiktoken"])
-    yield from rounds("encode", main, 2, ["tiktoken", ONE_THREAD])
+    yield from rounds("encode", main, 2, ["tiktoken", ONE_WORKER])
     yield from rounds("encode", main, 1, ["tokenizers"], most=1)  # minutes a run
     for megabytes in (1, 2, 5, 10, 20):
         yield from rounds("encode", megabytes * MB, 1, ["tiktoken", "tokenizers"] if megabytes == 1 else ["tiktoken"])
-    for threads in (1, 2):
-        yield from rounds(STORIES, 10 * MB, threads, ["tiktoken", "tokenizers"], document=STORY)
+    for workers in (1, 2):
+        yield from rounds(STORIES, 10 * MB, workers, ["tiktoken", "tokenizers"], document=STORY)
     yield from rounds("decode", main, 1, ["tiktoken"])
     yield from rounds("short prompt of 20 words", min(MB, total), 1, ["tiktoken"])
     if "start" in tasks:
@@ -146,7 +142,7 @@ def _compare(what: str, base: dict[str, object], peers: Sequence[str], repeats: 
     with progress_bar(total=repeats * len(measured), description=what, unit="run", leave=False) as bar:
         for _ in range(repeats):
             for who, results in measured.items():
-                results.append(_measured(base | ({"who": "ours", "threads": 1} if who == ONE_THREAD else {"who": who})))
+                results.append(_measured(base | ({"who": "ours", "workers": 1} if who == ONE_WORKER else {"who": who})))
                 bar.update()
     agree = {"train": ["rustbpe"], "encode": ["tiktoken", "tokenizers"], "decode": ["tiktoken"], "short": ["tiktoken"]}
     digests = {result.digest for who in ("ours", *agree[str(base["task"])]) for result in measured.get(who, [])}
@@ -172,8 +168,8 @@ def _compare(what: str, base: dict[str, object], peers: Sequence[str], repeats: 
 
 def _measured(task: dict[str, object]) -> Measured:
     """Measure in a process of its own. Raises MeasurementError."""
-    threads = str(task["threads"])
-    environment = os.environ | {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": str(threads != "1").lower()}
+    workers = str(task["workers"])
+    environment = os.environ | {"RAYON_NUM_THREADS": workers, "TOKENIZERS_PARALLELISM": str(workers != "1").lower()}
     command = [sys.executable, "-m", "benchmarks.bpe_tasks", json.dumps(vars(Task(**task)))]  # type: ignore[arg-type]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

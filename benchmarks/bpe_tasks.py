@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpe import Tokenizer
+from bpe.errors import UserError
 from bpe.split import PATTERNS
 
 DOCUMENT = 25_000_000  # characters that are encoded as one text
@@ -35,6 +36,10 @@ Ids = npt.NDArray[np.generic]
 Documents = list[str]
 
 
+class Disagreement(UserError):
+    """Two libraries that must agree do not."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What to measure."""
@@ -43,7 +48,7 @@ class Task:
     who: str  # a key of the task's table below
     text: str  # a file
     num_bytes: int  # of it that are used
-    threads: int
+    workers: int  # threads; of ours, when it encodes, processes
     vocab_size: int = 0  # to train
     tokenizer: str = ""  # to encode with
     document: int = DOCUMENT  # characters of each text to encode
@@ -76,7 +81,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def train_ours(task: Task, texts: Documents) -> Iterable[bytes]:
-    tok = Tokenizer.train(texts, vocab_size=task.vocab_size, pattern="gpt4", workers=task.threads)
+    tok = Tokenizer.train(texts, vocab_size=task.vocab_size, pattern="gpt4", workers=task.workers)
     return tok.token_bytes
 
 
@@ -114,14 +119,14 @@ def train_bpeasy(task: Task, texts: Documents) -> Iterable[bytes]:
 
 def encoder_ours(task: Task) -> Callable[[Documents], list[Ids]]:
     tok = Tokenizer.load(task.tokenizer)
-    return lambda texts: [*tok.encode_batch(texts, workers=task.threads)]
+    return lambda texts: [*tok.encode_batch(texts, workers=task.workers)]
 
 
 def encoder_tiktoken(task: Task) -> Callable[[Documents], list[Ids]]:
     encode = partial(as_tiktoken(Tokenizer.load(task.tokenizer)).encode_to_numpy, disallowed_special=())
 
     def encode_all(texts: Documents) -> list[Ids]:
-        with ThreadPoolExecutor(task.threads) as threads:
+        with ThreadPoolExecutor(task.workers) as threads:
             return list(threads.map(encode, texts))
 
     return encode_all

@@ -20,11 +20,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 
-from benchmarks.bpe_tasks import as_tiktoken
+from benchmarks.bpe_tasks import Disagreement, as_tiktoken
 from benchmarks.prepare import peak_memory
 from bpe import Tokenizer
 from bpe.command import CommandParser, UsageError, positive_int, run_command, show
-from bpe.errors import UserError
 
 MB = 1_000_000
 VOCAB_SIZE = 1_024
@@ -39,10 +38,6 @@ WORDS = {  # letters, and what follows a word
     "emoji": (EMOJI, ["\u200d", ""]),
 }
 KINDS = ("one letter", "random bytes", *WORDS)
-
-
-class Disagreement(UserError):
-    """Two libraries that must agree do not."""
 
 
 @dataclass(frozen=True, kw_only=True)

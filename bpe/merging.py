@@ -16,7 +16,7 @@ from bpe.long_pieces import BOUNDARY, merge_long_piece
 from bpe.pairs import Pair, merged
 
 SHORT = 40  # bytes; up to there the list is faster
-LONG = 1 << 17  # bytes; from there on NumPy is faster than the heap
+LONG_PIECE = 1 << 17  # bytes; from there on NumPy is faster than the heap
 NO_MERGE = 1 << 62  # higher than any id
 
 
@@ -38,7 +38,7 @@ def merge_piece(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
     """The same ids, fast."""
     if len(piece) <= SHORT:
         return _merge_short(piece, new_ids)
-    if len(piece) < LONG:
+    if len(piece) < LONG_PIECE:
         return _merge_by_heap(piece, new_ids)
     return merge_long_piece(piece, new_ids)
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from benchmarks import worst_cases
-from benchmarks.worst_cases import KINDS, Disagreement, Figures, Measured, main, measure, text_of
+from benchmarks.bpe_tasks import Disagreement
+from benchmarks.worst_cases import KINDS, Figures, Measured, main, measure, text_of
 from bpe.cuts import cuts_of
 from bpe.split import PATTERNS
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import bpe.long_pieces
 import bpe.merging
 from bpe import Tokenizer
-from bpe.merging import LONG, SHORT, merge_by_definition, merge_piece
+from bpe.merging import LONG_PIECE, SHORT, merge_by_definition, merge_piece
 
 PIECES = st.one_of(
     st.text("abetTh n'é\n", max_size=40),
@@ -21,9 +21,11 @@ PIECES = st.one_of(
 @pytest.fixture(params=["as it comes", "list", "heap", "NumPy"])
 def way(request, monkeypatch):
     """The way that a piece is merged, whatever its length."""
-    short, long = {"list": (10_000, 10_000), "heap": (0, 10_000), "NumPy": (0, 0)}.get(request.param, (SHORT, LONG))
+    short, long = {"list": (10_000, 10_000), "heap": (0, 10_000), "NumPy": (0, 0)}.get(
+        request.param, (SHORT, LONG_PIECE)
+    )
     monkeypatch.setattr(bpe.merging, "SHORT", short)
-    monkeypatch.setattr(bpe.merging, "LONG", long)
+    monkeypatch.setattr(bpe.merging, "LONG_PIECE", long)
     monkeypatch.setattr(bpe.long_pieces, "NOTED_AT_ONCE", 3)
 
 
@@ -46,11 +48,11 @@ def test_every_piece_of_two_letters_is_merged_as_the_definition_says(way):
 
 def test_a_piece_as_long_as_a_book_has_the_same_ids_by_heap_and_by_numpy(monkeypatch):
     chance = random.Random(1)
-    piece = "".join(chance.choices(["th", "e", "an", "d", "aaa", "é", "你好"], k=LONG // 2)).encode()
+    piece = "".join(chance.choices(["th", "e", "an", "d", "aaa", "é", "你好"], k=LONG_PIECE // 2)).encode()
     new_ids = {pair: id for id, pair in enumerate(Tokenizer.train([piece.decode()], vocab_size=500).merges, 256)}
     ids = merge_piece(piece, new_ids)
-    assert len(piece) > LONG
-    monkeypatch.setattr(bpe.merging, "LONG", len(piece) + 1)
+    assert len(piece) > LONG_PIECE
+    monkeypatch.setattr(bpe.merging, "LONG_PIECE", len(piece) + 1)
     assert merge_piece(piece, new_ids) == ids
     assert len(ids) < len(piece) / 5
 
