@@ -26,7 +26,7 @@ from bpe.vocabulary import FIRST_MERGE_ID, Vocabulary
 if TYPE_CHECKING:
     from bpe.helpers import Helpers
 
-SHARED = 1 << 22  # characters, at least, for a process: less is done before another has begun
+SHARED = 1 << 22  # characters that a process gets at least: fewer are encoded here before another has started
 
 
 class Encoder:

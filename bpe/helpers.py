@@ -78,7 +78,7 @@ class Helpers(Generic[Given, Question, Answer]):
                     while runs and helper.has_answered(wait=not left):
                         answers.update(zip(runs[0], cast(Sequence[Answer], helper.answer()), strict=True))
                         runs.popleft()
-                    # the last items are for who is free, not for a queue: each has fewer waiting than are left for it
+                    # no helper queues more than its share of what is left: towards the end, whoever is free takes it
                     while len(left) > sum(map(len, runs)) * len(asked) and len(runs) < AHEAD and not too_long:
                         runs.append(_taken_from(left.pop, left, together, len(asked) + 1)[::-1])
                         if not helper.ask(question([items[place] for place in runs[-1]])):

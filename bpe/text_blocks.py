@@ -29,7 +29,7 @@ class TextBlock(NamedTuple):
 
 
 def text_blocks(texts: Iterable[str], cuts: Cuts, size: int) -> Iterator[list[TextBlock]]:
-    """Blocks of `size` characters or less, or little more: by turns one of several texts, and all those of a long text.
+    """Blocks of about `size` characters, in lists: one block of several short texts, or all blocks of one long text.
 
     Texts are read as they are needed. Raises UnicodeEncodeError for some lone surrogates.
     """

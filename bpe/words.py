@@ -103,7 +103,7 @@ def _check(text: str) -> None:
 
 @contextlib.contextmanager
 def naming_lone_surrogates(text: str) -> Iterator[None]:
-    """Make of an UnicodeEncodeError within the block a BPEError that names the position in `text`."""
+    """Turn a UnicodeEncodeError within the block into a BPEError that names the position in `text`."""
     try:
         yield
     except UnicodeEncodeError:
