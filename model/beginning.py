@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bpe import Tokenizer
 from data.batches import HeldOut, TrainingBatches
+from data.copying import CopyingBatches
 from data.documents import Split, bytes_of_text
 from data.layout import SPECIAL_TOKENS
 from data.sources import PairSource, TextSource, pair_source, text_source
@@ -85,6 +86,18 @@ def batches_of(files: Mapping[Split, TokenFile], tok: Tokenizer, plan: Plan) -> 
     batches = TrainingBatches(files["train"], context=context, rows=rows, seed=config.seed)
     held_out = HeldOut(files["valid"], tok, context=context, rows=rows, max_tokens=config.eval_tokens)
     return batches, held_out
+
+
+def lessons_of(batches: TrainingBatches, held_out: HeldOut, plan: Plan) -> TrainingBatches | CopyingBatches:
+    """What a stage trains on, by a plan that knows the text: exercises first, where it has some.
+
+    batches and held_out get its number of rows; every process of a training must cut both alike.
+    """
+    config, shape = plan.settings.config, plan.settings.shape
+    batches.rows = held_out.rows = config.rows(shape.context)
+    if not config.exercises:
+        return batches
+    return CopyingBatches(batches, exercises=config.exercises, vocab_size=shape.vocab_size)
 
 
 def build_run(plan: Plan, device: torch.device, weights: Mapping[str, Tensor] | None = None) -> Run:

@@ -12,7 +12,7 @@ import torch
 
 from bpe import Tokenizer
 from data.tokens import SPLITS, TokenFile, token_file_path
-from model.beginning import batches_of, build_run
+from model.beginning import batches_of, build_run, lessons_of
 from model.checkpoint import load_checkpoint
 from model.memory import fit
 from model.parallel import Left, give_weights_of_first, of_first
@@ -63,6 +63,7 @@ def follow(stage: Stage, folder: Path, device: torch.device) -> None:
             return
         files = {split: TokenFile.open(token_file_path(folder / "tokens", stage, split)) for split in SPLITS}
         batches, held_out = batches_of(files, task.tokenizer, task.plan)
+        lessons = lessons_of(batches, held_out, task.plan)
         run = build_run(task.plan, device)
         if task.resumed:
             load_checkpoint(folder / stage / RESUME, run)
@@ -73,7 +74,7 @@ def follow(stage: Stage, folder: Path, device: torch.device) -> None:
         give_weights_of_first(run.model)
         report = SilentReport()
         with report.signals.listening():
-            done = train(run, batches, held_out, task.plan.settings.config, task.plan.training_limit, report)
+            done = train(run, lessons, held_out, task.plan.settings.config, task.plan.training_limit, report)
         if not done:
             raise KeyboardInterrupt
 

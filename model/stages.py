@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from data.copying import CopyingBatches
 from data.sources import PAIRS, TEXTS, text_source
 from data.tokens import prepared
 from model.beginning import (
@@ -26,6 +25,7 @@ from model.beginning import (
     build_run,
     has_tokenizer,
     keep_tokenizer,
+    lessons_of,
     own_tokenizer,
     record_of,
     resumed_plan,
@@ -161,11 +161,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         spent = time.monotonic() - started
         begun = replace(begun, plan=begun.plan.for_text(stage, request, *sizes, preparing_seconds=spent))
     plan, config = begun.plan, begun.plan.settings.config
-    batches.rows = config.rows(batches.context)
-    vocab_size = plan.settings.shape.vocab_size
-    lessons = (
-        CopyingBatches(batches, exercises=config.exercises, vocab_size=vocab_size) if config.exercises else batches
-    )
+    lessons = lessons_of(batches, held_out, plan)
     run = build_run(plan, device, begun.weights)
     report = TrainingReport(folder, stage, begun.tokenizer, plan)
     if record is not None:
