@@ -26,7 +26,7 @@ def test_what_the_text_is_not_enough_for_is_left_out(tiny: Path, capsys: pytest.
 def test_what_fails_is_one_line(
     tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bpe, "_fills", lambda _: True)
+    monkeypatch.setattr(bpe, "_fills", lambda *_: True)
     assert main(["--texts", str(tiny), "--tasks", "train", "--repeats", "1", "--json"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

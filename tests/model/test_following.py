@@ -10,10 +10,10 @@ import torch
 
 from data.batches import Batch
 from data.copying import CopyingBatches
-from model import following, stages
+from model import following, plan, stages
 from model.following import Task, follow
-from model.plan import EXERCISED_FROM, EXERCISES
-from model.request import Request
+from model.plan import EXERCISED_FROM, EXERCISES, GPU_BATCH_TOKENS
+from model.request import Request, train_config
 
 TEXTS = {
     "train": "The keeper lit the lamp and went down to the boats again, for the night was long.\n\n",
@@ -37,6 +37,7 @@ def test_all_processes_have_the_exercises_the_text_and_the_held_out_text_of_the_
         trained.append((lessons, held_out))
         raise Prepared
 
+    monkeypatch.setattr(plan, "train_config", lambda *asked: train_config(*asked, batch_tokens=GPU_BATCH_TOKENS))
     monkeypatch.setattr(stages, "of_first", tasks.append)
     monkeypatch.setattr(stages, "train", begin)
     monkeypatch.setattr(following, "of_first", lambda _: tasks[-1])
@@ -50,6 +51,7 @@ def test_all_processes_have_the_exercises_the_text_and_the_held_out_text_of_the_
         follow("pretrain", tmp_path / "run", torch.device("cpu"))
     (first, first_held_out), (other, other_held_out) = trained
     assert isinstance(first, CopyingBatches)
+    assert first.text.rows < GPU_BATCH_TOKENS // first.text.context  # a small text is read in smaller steps
     for step in (0, EXERCISES - 1, EXERCISES, EXERCISES + 7, EXERCISED_FROM - 1):
         assert_same(first.of_step(step), other.of_step(step))
     for pair in zip(first_held_out.batches(), other_held_out.batches(), strict=True):
