@@ -19,7 +19,6 @@ In 100 MB of books, the first 16,000 merges are some 430 such batches.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +27,11 @@ from bpe.pair_table import NO_PAIR, PairTable, keys_of
 from bpe.pairs import Pair
 from bpe.rows import GrowingArray, Numbers
 
-Ids = npt.NDArray[np.integer[Any]]
-NewPairs = tuple[Ids, Ids, Numbers, Ids]  # first and second ids, places, and by what to sort them
+NewPairs = tuple[Numbers, Numbers, Numbers, Numbers]  # keys, places, times, and by what to sort them
 
 PART = 1 << 14  # places at a time: what is computed of so many stays in a core's cache
+BYTES = 1 << 18  # of text at a time, so that a table of all pairs of bytes is smaller
+BYTE_PAIRS = 1 << 16
 SMALL = 1 << 29  # bytes in all words; there are less than 2**31 pairs then, three for each byte, and 32 bits suffice
 
 
@@ -71,10 +71,36 @@ class IndexedPairs:
         self._table = PairTable(dtype)
         has_next = np.ones(len(text) - 1, np.bool_)
         has_next[np.cumsum(np.append(0, lengths))] = False
-        places = np.arange(len(has_next), dtype=dtype)[has_next]
-        firsts, seconds = text[:-1][has_next], text[1:][has_next]
-        keys = firsts.astype(np.uint16) << 8 | seconds
-        self._take_in(firsts, seconds, places, by=keys, keys=keys)
+        self._take_in_bytes(text, has_next)
+
+    def _take_in_bytes(self, text: npt.NDArray[np.uint8], has_next: npt.NDArray[np.bool_]) -> None:
+        """Put the pairs of bytes into the table and in their places, by a counting sort; parts of the text at a time.
+
+        has_next: of each place, whether a pair begins there.
+        """
+
+        def pairs() -> Iterator[tuple[Numbers, Numbers]]:
+            for start in range(0, len(has_next), BYTES):
+                places = has_next[start : start + BYTES].nonzero()[0] + start
+                keys: Numbers = text.take(places).astype(np.uint16) << 8 | text.take(places + 1)
+                yield places, keys
+
+        sizes, counts = np.zeros((2, BYTE_PAIRS), np.int64)
+        for places, keys in pairs():
+            sizes += np.bincount(keys, minlength=BYTE_PAIRS)
+            np.add.at(counts, keys, self._times.take(places).astype(np.int64))
+        by_key, free = np.empty(sizes.sum(), self._at.dtype), np.cumsum(sizes) - sizes  # the next free one of each key
+        for places, keys in pairs():
+            order = keys.argsort(kind="stable")  # of 16 bits, a radix sort
+            here = np.bincount(keys, minlength=BYTE_PAIRS)
+            shifts = free - (np.cumsum(here) - here)
+            by_key[shifts.take(keys.take(order)) + np.arange(len(order))] = places.take(order)
+            free += here
+        there = np.flatnonzero(sizes)
+        numbers = np.zeros(BYTE_PAIRS, self._at.dtype)
+        numbers[there] = self._table.add(keys_of(there >> 8, there & 0xFF), counts[there], sizes[there], by_key)
+        for places, keys in pairs():
+            self._at[places] = numbers.take(keys)
 
     def merges(self, first_id: int) -> Iterator[Pair]:
         """See `Pairs`. What the pairs of a batch do to the words is done after the last of them is out."""
@@ -127,8 +153,7 @@ class IndexedPairs:
         new = [self._new_pairs(some, *behind, first_new) for some, behind in zip(batch.parts(), right, strict=True)]
         self._at[batch.places] = NO_PAIR
         to_left, to_right = zip(*new, strict=True)
-        firsts, seconds, places, by = map(np.concatenate, zip(*to_left, *to_right, strict=True))
-        self._take_in(firsts, seconds, places, by, keys_of(firsts, seconds))
+        self._take_in(*map(np.concatenate, zip(*to_left, *to_right, strict=True)))
 
     def _write_tokens(self, batch: Batch, first_lengths: Numbers, second_lengths: Numbers) -> tuple[Numbers, Numbers]:
         """Make one token of two. Out: the places behind it, and the pairs that the second made with the next token.
@@ -158,30 +183,30 @@ class IndexedPairs:
         marks = self._at.take(ends.take(to_right)) - mark
         right_ids = np.where(marks >= 0, first_new + marks, right_ids)
 
-        times, new_ids = self._times.take(places).astype(np.int64), first_new + batch.which
+        times, new_ids = self._times.take(places), first_new + batch.which
+        left_times, right_times = times.take(to_left), times.take(to_right)  # new and old pairs are in one word
         table.lose(batch.pairs.take(batch.which), times)
-        table.lose(left, times.take(to_left))
-        table.lose(right, times.take(to_right))
+        table.lose(left, left_times)
+        table.lose(right, right_times)
+        left_keys, right_keys = keys_of(left_ids, new_ids.take(to_left)), keys_of(new_ids.take(to_right), right_ids)
         return (
-            (left_ids, new_ids.take(to_left), lefts, left_ids),
-            (new_ids.take(to_right), right_ids, places.take(to_right), right_ids),
+            (left_keys, lefts, left_times, left_ids.astype(np.int32)),
+            (right_keys, places.take(to_right), right_times, right_ids.astype(np.int32)),
         )
 
-    def _take_in(self, firsts: Ids, seconds: Ids, places: Numbers, by: Ids, keys: Ids) -> None:
-        """Put the pairs of these ids, all new, into the table and in their places.
+    def _take_in(self, keys: Numbers, places: Numbers, times: Numbers, by: Numbers) -> None:
+        """Put new pairs into the table and in their places.
 
-        by: numbers; sorted by them, with equals left as they are, the places of each pair stand together.
-        keys: numbers, the same for one pair, others for another.
+        times: how often what is at each place occurs. by: ids; sorted by them, with equals left as they are, the places
+        of each pair stand together.
         """
         order = by.astype(np.min_scalar_type(by.max(initial=0))).argsort(kind="stable")  # up to 16 bits, a radix sort
-        keys, places = keys.take(order), places.take(order)
+        keys, places, times = keys.take(order), places.take(order), times.take(order)
         is_start = np.ones(len(places), np.bool_)
         np.not_equal(keys[1:], keys[:-1], out=is_start[1:])
         starts = np.flatnonzero(is_start)
-        first_ones = order[starts]
         sizes = np.diff(starts, append=len(places))
-        counts = np.add.reduceat(self._times.take(places), starts, dtype=np.int64)
-        pairs = self._table.add(keys_of(firsts[first_ones], seconds[first_ones]), counts, sizes, places)
+        pairs = self._table.add(keys[starts], np.add.reduceat(times, starts, dtype=np.int64), sizes, places)
         self._at[places] = np.repeat(pairs, sizes)
 
 

@@ -59,7 +59,7 @@ class PairTable:
 
     def lose(self, pairs: Numbers, times: Numbers) -> None:
         """Let pairs occur so many times less. The same pair may be there again and again."""
-        np.subtract.at(self._counts.values, pairs, times)
+        np.subtract.at(self._counts.values, pairs, times.astype(np.int64))  # of one dtype it is fast
 
     def ids(self, pairs: Numbers) -> tuple[Numbers, Numbers]:
         """The first and the second id of each pair."""

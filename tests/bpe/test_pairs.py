@@ -29,15 +29,15 @@ some_words = st.one_of(
 
 
 @pytest.mark.parametrize(
-    ("first_id", "short", "small", "part"),
+    ("first_id", "short", "small", "part", "of_bytes"),
     [
-        (256, pair_table.SHORT, indexed_pairs.SMALL, indexed_pairs.PART),
-        (65_530, 1, indexed_pairs.SMALL, 2),  # ids of 16 bits, then of more; one candidate at a time
-        (1 << 20, 3, 0, 1),  # places of 64 bits
-        (256, 10, 0, 3),
+        (256, pair_table.SHORT, indexed_pairs.SMALL, indexed_pairs.PART, indexed_pairs.BYTES),
+        (65_530, 1, indexed_pairs.SMALL, 2, 1),  # ids of 16 bits, then of more; one candidate at a time
+        (1 << 20, 3, 0, 1, 7),  # places of 64 bits
+        (256, 10, 0, 3, 2),
     ],
 )
-def test_indexed_pairs_merge_what_recounted_pairs_merge(first_id, short, small, part):
+def test_indexed_pairs_merge_what_recounted_pairs_merge(first_id, short, small, part, of_bytes):
     @settings(max_examples=100)
     @given(some_words)
     @example({b"aaabdaaabac": 1})
@@ -46,7 +46,10 @@ def test_indexed_pairs_merge_what_recounted_pairs_merge(first_id, short, small, 
     def law(words):
         assert list(IndexedPairs(words).merges(first_id)) == list(RecountedPairs(words).merges(first_id))
 
-    with patch.object(pair_table, "SHORT", short), patch.multiple(indexed_pairs, SMALL=small, PART=part):
+    with (
+        patch.object(pair_table, "SHORT", short),
+        patch.multiple(indexed_pairs, SMALL=small, PART=part, BYTES=of_bytes),
+    ):
         law()
 
 
