@@ -2,7 +2,7 @@
 
 In: stretches of text between certain cuts, as UTF-8.  Out: their ids, by the definition: split, then merge each piece.
 
-A stretch that is a word is a piece that was not met before, at least not by itself, and so all words are merged at
+A stretch that is a word is a piece that was not met before, at least not by itself, and so many words are merged at
 once. Other stretches, such as a phrase in Cyrillic letters, are made of pieces that may be known: new ones are merged.
 """
 
@@ -19,6 +19,7 @@ from bpe.pairs import Pair
 from bpe.rows import Numbers
 from bpe.split import Splitter
 
+AT_ONCE = 1 << 11  # stretches: what is made of so many and dropped again stays in the cache, and garbage is found soon
 CACHED_PIECES = 1 << 18  # of at most CACHED_LENGTH characters: some 60 MB when full
 CACHED_LENGTH = 64
 
@@ -51,6 +52,11 @@ class NewStretches:
 
     def ids(self, stretches: Sequence[bytes]) -> tuple[Numbers, Numbers]:
         """The ids of the stretches, all in one array, and how many each stretch has."""
+        parts = [self._ids(stretches[start : start + AT_ONCE]) for start in range(0, max(1, len(stretches)), AT_ONCE)]
+        ids, lengths = zip(*parts, strict=True)
+        return np.concatenate(ids), np.concatenate(lengths)
+
+    def _ids(self, stretches: Sequence[bytes]) -> tuple[Numbers, Numbers]:
         is_word = np.array([*map(is_one_piece, stretches)])
         words = [*compress(stretches, is_word.tolist())]
         others = [[*self._splitter.pieces(stretch.decode())] for stretch in compress(stretches, (~is_word).tolist())]

@@ -14,10 +14,13 @@ from bpe.split import PATTERNS, Splitter
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize(("room", "few"), [(0, 1), (2, 1000), (1000, 1)])
-def test_new_stretches_have_the_ids_of_the_definition(pattern, room, few, tokenizers, corpus_text, monkeypatch):
+@pytest.mark.parametrize(("room", "few", "at_once"), [(0, 1, 1), (2, 1000, 3), (1000, 1, 1000)])
+def test_new_stretches_have_the_ids_of_the_definition(
+    pattern, room, few, at_once, tokenizers, corpus_text, monkeypatch
+):
     monkeypatch.setattr(bpe.new_stretches, "CACHED_PIECES", room)
     monkeypatch.setattr(bpe.new_stretches, "CACHED_LENGTH", 5)
+    monkeypatch.setattr(bpe.new_stretches, "AT_ONCE", at_once)
     monkeypatch.setattr(bpe.many_pieces, "FEW", few)
     parts = st.lists(st.one_of(corpus_text, st.sampled_from(["the", " then", "'the", " слово слово"])).filter(bool))
 
