@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.ladder import Ladder, shape_after
+from benchmarks.recipes import ADAM_RATE, NEVER, OneOptimizer
+from benchmarks.training import commit
 from bpe import Tokenizer
 from bpe.command import CommandParser, positive_int, run_command, show
 from bpe.files import write_json
@@ -37,8 +39,6 @@ from model.train import Run, Scores, train
 
 SHAPE = preset("micro")  # of every row, but for the feed-forward network of the first ones (benchmarks/ladder.py)
 SEED_VOCABULARY = 50_257
-ADAM_RATE = 1e-3  # a usual one for models of this size; others were not tried
-NEVER = 10**9
 LITTLE = 500_000  # characters of training text that are read many times
 CHECKS = 50  # optimizer steps between the evaluations of those trainings
 CHECKED_TOKENS = 20_000
@@ -54,7 +54,7 @@ CHANGES = {
     "initialisation": "std by the number of inputs, zero into the residual stream",
     "tying": "the embedding is the output layer",
     "adamw": "AdamW, with weight decay",
-    "muon": "Muon for the matrices",
+    "muon": "Muon for the matrices, the embedding at 0.4 of its rate",
     "schedule": "warm-up, plateau and a linear fall to zero",
 }
 REPEATED = {
@@ -100,6 +100,7 @@ class Result:
     last: float  # with the weights at the end
     kept: float  # with the weights that scored best
     averaged: float  # the same, averaged weights taken into account
+    commit: str  # of this project
 
 
 LAST = list(CHANGES)[-1]
@@ -111,14 +112,6 @@ ROWS: dict[str, tuple[str, Training, Callable[[Result], float]]] = {  # what it 
     "forgetting": (REPEATED["forgetting"], Training(rung=LAST, little=True, forgetting=True), lambda r: r.averaged),
     "dropout": (REPEATED["dropout"], Training(rung=LAST, little=True, dropout=DROPOUT), lambda r: r.averaged),
 }
-
-
-class OneOptimizer(Optimizer):
-    """One of torch's optimizers for all weights, behind the interface of the two."""
-
-    def __init__(self, part: torch.optim.Optimizer) -> None:
-        self.parts = [part]
-        self.peaks = [part.param_groups[0]["lr"]]
 
 
 def optimizer_of(model: torch.nn.Module, config: TrainConfig, changes: frozenset[str]) -> Optimizer:
@@ -190,6 +183,7 @@ class Bench:
             last=report.scores[-1].latest,
             kept=min(scores.latest for scores in report.scores),
             averaged=min(scores.best for scores in report.scores),
+            commit=commit(),
         )
         write_json(self.path(training, seed), asdict(result))
 
@@ -231,12 +225,13 @@ def table(bench: Bench, names: Sequence[str], seeds: Sequence[int]) -> str:
         "| change | bits per byte | lowest - highest | change | parameters | times through the text |",
         "|---|---|---|---|---|---|",
     ]
-    before = None
+    before, commits = None, set[str]()
     for name in names:
         says, training, shown = ROWS[name]
         results = [result for seed in seeds if (result := bench.result(training, seed)) is not None]
         if not results:
             continue
+        commits |= {result.commit for result in results}
         values = [shown(result) for result in results]
         median = statistics.median(values)
         gain = "" if before is None else f"{median - before:+.3f}"
@@ -246,7 +241,7 @@ def table(bench: Bench, names: Sequence[str], seeds: Sequence[int]) -> str:
             f"| {says} | {median:.3f} | {min(values):.3f} - {max(values):.3f} | {gain} "
             f"| {results[0].parameters:,} | {epochs:.2f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", f"measured at: {', '.join(sorted(commits))}"]) + "\n"
 
 
 def parser() -> CommandParser:

@@ -5,9 +5,11 @@
 In: texts, as for LLM-BPE.py.  Out: a folder from which `kept` gives the trained model. As with our --minutes, reading
 the texts, learning the tokenizer, encoding and compiling are in the time; starting Python and importing torch are not.
 
-    adamw      ours in everything, planned and trained by the same code, but AdamW moves the matrices, too
+    adamw      ours in everything, planned and trained by the same code, but AdamW moves the matrices, too; its rate is
+               a usual one and was not tuned, nor was what is planned
     uncopying  ours, but nothing of it teaches a model to copy (data/copying.py), and weights forget sooner, as without
-    classic    the seed of this project: model/classic.py, 50,257 tokens, Adam at a constant rate, the latest weights
+    classic    the seed of this project: model/classic.py, 50,257 tokens, Adam at a constant rate, the latest weights;
+               compiled where ours is
     nanogpt    benchmarks/nano_gpt.py
 """
 
@@ -42,6 +44,7 @@ from model.hardware import pick_device, pick_dtype
 from model.language_model import LanguageModel
 from model.loading import load_stage
 from model.optimizer import Optimizer, parameter_groups
+from model.plan import pays_to_compile
 from model.request import Request, Settings
 from model.run import RunFolder
 from model.settings import STAGES, Limit, TrainConfig
@@ -49,7 +52,7 @@ from model.stages import run_stages
 from model.train import Run, train
 
 ADAMW_RATE = 2e-3  # a usual one for models of this width; not tuned
-ADAM_RATE = 1e-3  # that of benchmarks/evolution.py
+ADAM_RATE = 1e-3  # a usual one for models of this size; others were not tried
 CLASSIC = preset("classic")
 NEVER = 10**9
 WEIGHTS, FACTS = "weights.safetensors", "facts.json"
@@ -65,34 +68,33 @@ class Trained:
     tokens_per_step: int
 
 
-class AdamWOnly(Optimizer):
-    """AdamW for every weight, behind the interface of our two optimizers."""
+class OneOptimizer(Optimizer):
+    """One of torch's optimizers for all weights, behind the interface of our two."""
 
-    def __init__(self, model: torch.nn.Module, config: TrainConfig, dtype: torch.dtype) -> None:  # of Muon's products
-        matrices, decayed, plain = parameter_groups(model)
-        groups = [
-            {"params": [*matrices, *decayed], "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.parts = [torch.optim.AdamW(groups, lr=ADAMW_RATE, betas=(0.9, 0.95))]
-        self.peaks = [ADAMW_RATE]
+    def __init__(self, part: torch.optim.Optimizer) -> None:
+        self.parts = [part]
+        self.peaks = [part.param_groups[0]["lr"]]
 
 
-class ConstantAdam(Optimizer):
-    """Adam for every weight at a constant rate, whatever the schedule says."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.parts = [torch.optim.Adam(model.parameters(), lr=ADAM_RATE)]
-        self.peaks = [ADAM_RATE]
+class Constant(OneOptimizer):
+    """The same at a constant rate, whatever the schedule says."""
 
     def step(self, multiplier: float, scaler: torch.amp.GradScaler) -> None:
         """Move the weights at the full rate."""
         super().step(1.0, scaler)
 
 
+def adamw_only(model: torch.nn.Module, config: TrainConfig, dtype: torch.dtype) -> Optimizer:
+    """AdamW for every weight. A step takes as much off a matrix as ours does. dtype: of Muon's products, not needed."""
+    matrices, decayed, plain = parameter_groups(model)
+    decay = config.weight_decay * config.learning_rate / ADAMW_RATE
+    groups = [{"params": [*matrices, *decayed], "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    return OneOptimizer(torch.optim.AdamW(groups, lr=ADAMW_RATE, betas=(0.9, 0.95)))
+
+
 def adamw(request: Request) -> None:
     """Our command, with the other optimizer in the place of ours."""
-    with patch("model.beginning.Optimizer", AdamWOnly):
+    with patch("model.beginning.Optimizer", adamw_only):
         run_stages("pretrain", request)
 
 
@@ -114,10 +116,14 @@ def classic(request: Request) -> None:
     device = pick_device()
     torch.manual_seed(config.seed)
     model = build(shape).to(device)
-    run = Run(model, ConstantAdam(model), pick_dtype(None, device), device)
+    optimizer = Constant(torch.optim.Adam(model.parameters(), lr=ADAM_RATE))
+    run = Run(model, optimizer, pick_dtype(None, device), device)
+    limit = Limit(seconds=60 * (request.minutes or 0.0))
+    if pays_to_compile(shape, limit, config.batch_tokens, device):
+        run.compile()
     run.evaluated = 0  # so that no time goes into scoring a model that has learned nothing
     run.earlier_seconds = time.monotonic() - started
-    train(run, batches, held_out, config, Limit(seconds=60 * (request.minutes or 0.0)), SilentReport())
+    train(run, batches, held_out, config, limit, SilentReport())
     keep(request.run, Trained(model=model, tokenizer=tok, steps=run.step, tokens_per_step=rows * shape.context))
 
 

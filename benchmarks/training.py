@@ -68,6 +68,7 @@ class Result:
     steps: int
     tokens_per_second: float  # training tokens over the seconds of the whole command
     seconds: float  # of the whole command
+    commit: str  # of this project
 
 
 class Bench:
@@ -102,6 +103,7 @@ class Bench:
             steps=trained.steps,
             tokens_per_second=trained.steps * trained.tokens_per_step / seconds,
             seconds=seconds,
+            commit=commit(),
         )
         write_json(path, asdict(result))
         shutil.rmtree(folder, ignore_errors=True)
@@ -143,6 +145,15 @@ class Bench:
         return self.out / f"{minutes:g}-minutes" / f"{row}-seed{seed}.json"
 
 
+def commit() -> str:
+    """What git calls the code that is here, with "-dirty" where it was changed since; "unknown" without git."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(asked, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
 def written_apart(texts: Sequence[Path], held_out: Path, folder: Path) -> tuple[Path, Path]:
     """The texts as train.txt and valid.txt in a folder, those that are listed in `held_out` in the latter.
 
@@ -157,15 +168,20 @@ def written_apart(texts: Sequence[Path], held_out: Path, folder: Path) -> tuple[
 
 
 def table(bench: Bench, rows: Sequence[str], minutes: float, seeds: Sequence[int]) -> str:
-    """One number of minutes as a table in Markdown: medians over the seeds, and the spread of the first."""
+    """One number of minutes as a table in Markdown: medians over the seeds, and the spread of the first.
+
+    Below it the commits at which that was measured: results that are kept may be of an older one.
+    """
     lines = [
         f"| {minutes:g} minutes | bits per byte | lowest - highest | parameters | steps | tokens/s | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
+    commits = set[str]()
     for row in rows:
         results = [result for seed in seeds if (result := bench.result(row, minutes, seed)) is not None]
         if not results:
             continue
+        commits |= {result.commit for result in results}
         bits, steps, speed = (
             [getattr(result, name) for result in results] for name in ("bits_per_byte", "steps", "tokens_per_second")
         )
@@ -175,7 +191,7 @@ def table(bench: Bench, rows: Sequence[str], minutes: float, seeds: Sequence[int
             f"| {statistics.median(steps):,.0f} | {statistics.median(speed):,.0f} "
             f"| {max(result.seconds for result in results):.0f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", f"measured at: {', '.join(sorted(commits))}"]) + "\n"
 
 
 def parser() -> CommandParser:

@@ -82,13 +82,18 @@ class Limit:
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
             raise ConfigError(f"{self.seconds / 60} minutes train nothing; pass a number above 0")
 
+    @property
+    def is_given(self) -> bool:
+        """Whether there is one; else held-out text ends the training."""
+        return self.steps is not None or self.seconds is not None
+
     def progress(self, *, step: int, seconds: float, plateau: int | None, decay_share: float) -> float:
         """How much of the training is done, from 0 to 1.
 
         step: optimizer steps taken. seconds: spent so far. plateau: the step at which improvement was seen to have
         ended, if it has; a training without a limit then decays for the same share of its length as any other.
         """
-        if self.steps is not None or self.seconds is not None:
+        if self.is_given:
             left = math.inf if self.seconds is None else self.seconds - self.after
             by_time = (seconds - self.after) / left if left > 0 else 1.0
             return min(1.0, max(0.0, step / (self.steps or math.inf), by_time))

@@ -55,7 +55,7 @@ class Best:
 
 @dataclass
 class Run:
-    """Everything a training is made of while it runs, and all that a checkpoint holds."""
+    """Everything a training is made of while it runs; model/checkpoint.py says what of it is saved."""
 
     model: LanguageModel
     optimizer: Optimizer
@@ -139,7 +139,7 @@ def train(run: Run, batches: Batches, held_out: HeldOut, config: TrainConfig, li
     first, began = (0, 0.0) if limit.seconds is None else (run.step, of_first(run.progress(limit, config)))
     while (progress := of_first(run.progress(limit, config))) < 1.0 and not any_of(report.wants_stop()):
         if run.step % config.eval_every == 0 and run.evaluated < run.step and run.step >= config.exercises:
-            left = math.inf if run.plateau is not None else steps_left(run.step - first, progress - began, progress)
+            left = steps_left(run.step - first, progress - began, progress) if limit.is_given else math.inf
             if left >= min(config.eval_every / 2, run.step / 10):  # the end has an evaluation of its own
                 judge(run, held_out, config, report)
         if run.step % config.save_every == 0:

@@ -11,6 +11,7 @@ import torch
 from benchmarks import evolution
 from benchmarks.evolution import CHANGES, ROWS, Bench, Result, Training, config_of, main, optimizer_of, table
 from benchmarks.ladder import Ladder, shape_after
+from benchmarks.training import commit
 from data.sources import text_source
 from model.config import preset
 from model.muon import Muon
@@ -51,12 +52,9 @@ def test_every_row_is_trained_once_and_shown(
     assert decays[:3] == [usual] * 3
     assert decays[3] > 2 * usual
     shown = capfd.readouterr().out
-    assert [line.split(" |")[0][2:] for line in shown.splitlines() if "bits" not in line and "---" not in line] == [
-        *(ROWS[row][0] for row in rows[:2]),
-        "",
-        *(ROWS[row][0] for row in rows[2:]),
-        "",
-    ]
+    shown_rows = [line for line in shown.splitlines() if line.startswith("| ") and "bits" not in line]
+    assert [line.split(" |")[0][2:] for line in shown_rows] == [ROWS[row][0] for row in rows]
+    assert shown.splitlines().count(f"measured at: {commit()}") == 2
     results = sorted((tmp_path / "out").rglob("*-seed0.json"))
     assert [path.name for path in results] == [
         f"{name}-seed0.json"
@@ -74,11 +72,12 @@ def test_the_table_shows_median_spread_and_gain(texts: tuple[Path, Path], tmp_pa
     bench = Bench(text_source(texts, None, tmp_path), tmp_path, 1.0)
     for rung, values in (("seed", (2.0, 2.5, 2.1)), ("tokenizer", (1.9, 1.7, 1.8))):
         for seed, value in enumerate(values):
-            result = Result(steps=5, parameters=1000, epochs=0.5, last=value, kept=value, averaged=value)
+            result = Result(steps=5, parameters=1000, epochs=0.5, last=value, kept=value, averaged=value, commit="abc")
             path = bench.path(Training(rung=rung), seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(result.__dict__), encoding="utf-8")
-    first, second = table(bench, list(CHANGES), range(3)).splitlines()[2:]
+    first, second, _, commits = table(bench, list(CHANGES), range(3)).splitlines()[2:]
+    assert commits == "measured at: abc"
     assert first.split(" | ")[1:] == ["2.100", "2.000 - 2.500", "", "1,000", "0.50 |"]
     assert second.split(" | ")[1:] == ["1.800", "1.700 - 1.900", "-0.300", "1,000", "0.50 |"]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import recipes, training
-from benchmarks.recipes import AdamWOnly, ConstantAdam, Trained, keep, kept
+from benchmarks.recipes import Constant, OneOptimizer, Trained, adamw_only, keep, kept
 from benchmarks.training import OURS, Bench, Result, main, table, written_apart
 from bpe import Tokenizer
 from data.batches import HeldOut
@@ -23,6 +23,7 @@ from model import beginning, plan, stages
 from model.build import build
 from model.config import preset
 from model.evaluate import evaluate
+from model.optimizer import Optimizer
 from model.request import Request, Settings
 from model.run import RunFolder
 from model.settings import STAGES, Limit
@@ -74,6 +75,7 @@ def test_the_whole_held_out_text_is_scored_and_no_training_done_twice(
     assert (one["row"], one["minutes"], one["seed"], other["seed"]) == ("classic", 3.0, 0, 1)
     assert (one["steps"], one["tokens_per_second"], one["seconds"]) == (5, 5 * 64 / 2, 2.0)
     assert one["parameters"] == it.model.num_parameters
+    assert one["commit"] == training.commit()
     assert main(["--texts", *map(str, texts), *asked]) == 0
     assert json.loads(capsys.readouterr().out) == [one, other]
     assert not_trained == ["classic", "classic"]
@@ -101,12 +103,14 @@ def test_the_table_shows_medians_the_spread_and_the_slowest(texts: tuple[Path, P
             steps=5 + seed,
             tokens_per_second=99.6,
             seconds=180 + seed,
+            commit="abc" if seed else "abc-dirty",
         )
         path = bench.path(OURS, 3, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result.__dict__), encoding="utf-8")
-    (row,) = table(bench, list(training.ROWS), 3, range(3)).splitlines()[2:]
+    row, _, commits = table(bench, list(training.ROWS), 3, range(3)).splitlines()[2:]
     assert row == "| ours | 2.100 | 2.000 - 2.500 | 1,000 or 1,001 | 6 | 100 | 182 |"
+    assert commits == "measured at: abc, abc-dirty"
 
 
 def test_listed_books_are_held_out_and_no_document_is_changed(tmp_path: Path) -> None:
@@ -194,19 +198,27 @@ def test_nothing_of_uncopying_teaches_to_copy(
     assert Settings.from_record(RunFolder(tmp_path).stage("pretrain")["settings"]).config.exercises == exercises
 
 
+def test_adamw_takes_as_much_off_a_matrix_in_a_step_as_ours() -> None:
+    config = replace(STAGES["pretrain"], weight_decay=0.7)
+    ours, theirs = (make(build(SHAPE), config, torch.float32).parts[-1] for make in (Optimizer, recipes.adamw_only))
+    taken = [part.param_groups[0]["lr"] * part.param_groups[0]["weight_decay"] for part in (ours, theirs)]
+    assert taken[0] == pytest.approx(taken[1])
+    assert taken[0] > 0
+
+
 @pytest.mark.parametrize(
     ("make", "rates"),
     [
         (
-            lambda model: AdamWOnly(model, STAGES["pretrain"], torch.float32),
+            lambda model: adamw_only(model, STAGES["pretrain"], torch.float32),
             [recipes.ADAMW_RATE, recipes.ADAMW_RATE / 4],
         ),
-        (ConstantAdam, [recipes.ADAM_RATE] * 2),
+        (lambda model: Constant(torch.optim.Adam(model.parameters(), recipes.ADAM_RATE)), [recipes.ADAM_RATE] * 2),
     ],
     ids=["adamw", "classic"],
 )
 def test_the_schedule_moves_adamw_and_leaves_the_seeds_adam_alone(
-    make: Callable[[torch.nn.Module], AdamWOnly | ConstantAdam], rates: list[float]
+    make: Callable[[torch.nn.Module], OneOptimizer], rates: list[float]
 ) -> None:
     model = build(SHAPE)
     optimizer, scaler = make(model), torch.amp.GradScaler("cpu", enabled=False)

@@ -283,6 +283,13 @@ def test_a_timed_training_leaves_out_an_evaluation_before_its_end_and_no_other(m
     assert [step for step, _ in watcher.evaluations] == [0, 4, 8, 12, 17]  # not 16
 
 
+def test_improvement_that_has_ended_changes_nothing_where_a_limit_ends_the_training() -> None:
+    run = new_run()
+    run.plateau = 1
+    config = replace(CONFIG, eval_every=20)
+    assert [step for step, _ in advance(run, 43, Watcher(), config).evaluations] == [0, 20, 43]
+
+
 def test_a_training_that_ends_by_itself_leaves_out_no_evaluation() -> None:
     config = replace(CONFIG, learning_rate=1e-9, eval_every=2, patience=2)
     watcher = Watcher(stop_at=500)
