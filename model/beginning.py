@@ -6,8 +6,9 @@ missing or does not fit is said while all that was there still is.
 """
 
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -65,13 +66,16 @@ def record_of(stage: Stage, folder: RunFolder) -> StageRecord | None:
     return StageRecord.from_record(found)
 
 
-def begin_pretraining(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
-    """A fresh model; its tokenizer is the run's, or trained now on the same texts."""
+def begin_pretraining(folder: RunFolder, request: Request, device: torch.device, started: float) -> Beginning:
+    """A fresh model; its tokenizer is the run's, or trained now on the same texts. started: by time.monotonic()."""
     source = text_source(request.texts, request.dataset, request.downloads)
-    plan = make_plan("pretrain", request, device, text_bytes=bytes_of_text(source.files))
+    tokenizer = None
     if has_tokenizer(folder) and not request.restart:
         tokenizer = own_tokenizer(folder, request.vocab_size)
-    else:
+        request = replace(request, vocab_size=tokenizer.vocab_size)
+    text_bytes, spent = bytes_of_text(source.files), time.monotonic() - started
+    plan = make_plan("pretrain", request, device, text_bytes=text_bytes, spent=spent)
+    if tokenizer is None:
         vocabulary = plan.settings.shape.vocab_size
         tokenizer = train_tokenizer(source, vocabulary, shrink=request.vocab_size is None)
         if not has_tokenizer(folder):  # a restart keeps the old one until the new training begins

@@ -15,6 +15,7 @@ from model.errors import ModelError
 
 DEVICES = ("cuda", "mps", "cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CONTAINER = Path("/sys/fs/cgroup")
 NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory")  # of CUDA and MPS, the CPU, Windows
 
 
@@ -73,8 +74,23 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cpu" and (table := Path("/proc/meminfo")).exists():  # Linux; in steps of 1024 bytes
         give_back_freed_memory()
         available = re.search(r"^MemAvailable: +(\d+) kB$", table.read_text(encoding="utf-8"), re.MULTILINE)
-        return 1024 * int(available[1]) if available else None
+        return _allowed(1024 * int(available[1])) if available else None
     return None
+
+
+def _allowed(free: int) -> int:
+    """Of so many free bytes those that a container, if this is one, may have (version 2 of Linux's control groups).
+
+    Parts of files that the system keeps in memory count as used there, though it lets go of them first.
+    """
+    try:
+        most, used, told = (
+            (CONTAINER / name).read_text(encoding="utf-8") for name in ("memory.max", "memory.current", "memory.stat")
+        )
+        files = re.search(r"^inactive_file (\d+)$", told, re.MULTILINE)
+        return min(free, max(0, int(most) - int(used) + (int(files[1]) if files else 0)))
+    except (OSError, ValueError):  # it is none, or has no limit: "max"
+        return free
 
 
 def is_want_of_memory(error: Exception) -> bool:

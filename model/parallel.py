@@ -42,8 +42,16 @@ class Left(ModelError):
 
 
 def join() -> None:
-    """Wait for the other processes that torchrun started; from then on they are a group."""
+    """Wait for the other processes that torchrun started; from then on they are a group.
+
+    Raises ModelError where something else, such as a scheduler of a cluster, says that there are several.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+            raise ModelError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start several processes "
+                "with torchrun, or unset WORLD_SIZE for one"
+            )
         with _others_needed():
             dist.init_process_group(timeout=PATIENCE)  # gloo for tensors on the CPU, nccl on GPUs
 

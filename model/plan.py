@@ -52,7 +52,7 @@ COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile fi
 # first so much less with each doubling (LOG.md); the preset that is chosen is measured
 COMPILING_SAVES, NARROW, LESS_BY_WIDTH = 0.37, 256, 0.15
 # what a timed training takes before its first step, about: reckoned with where a preset is chosen, later measured
-PREPARING_SECONDS = 15.0  # starting, measuring, the tokenizer, the token files
+PREPARING_SECONDS = 12.0  # measuring, the tokenizer, the token files; starting and downloads are over by then
 COMPILING_SECONDS = 20.0
 LEAST_TRAINING = 0.1  # of the time, where preparing would leave less
 LEAST_RATE = {"cpu": 1e11, "mps": 1e12, "cuda": 1e13}  # operations per second that a device reaches in training
@@ -180,10 +180,14 @@ def make_plan(
     device: torch.device,
     pretrained: tuple[str, ModelConfig] | None = None,
     text_bytes: float = math.inf,
+    spent: float = 0.0,
 ) -> Plan:
     """The plan for a stage that begins.
 
-    pretrained: the model to finetune, its preset's name and its shape. text_bytes: of the text, about.
+    pretrained: the model to finetune, its preset's name and its shape. text_bytes: of the text, about. spent: seconds
+    of its time that are over already.
+    Raises ConfigError for sizes that do not go together, and what the device raises where the smallest model does not
+    fit.
     """
     dtype = pick_dtype(request.dtype, device)
     derived: dict[str, Any] = {} if device.type == "cpu" else {"batch_tokens": GPU_BATCH_TOKENS}
@@ -199,7 +203,8 @@ def make_plan(
         if request.preset is None and limit.seconds is not None:
             to_compile = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
             tokens_per_epoch = text_bytes / BYTES_PER_TOKEN
-            name = choose_preset(limit.seconds, config, device, dtype, tokens_per_epoch, compiled=to_compile)
+            left = limit.seconds - spent
+            name = choose_preset(request, left, config, device, dtype, tokens_per_epoch, compiled=to_compile)
             notes.append(
                 f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
                 "(--preset NAME insists on another)"
@@ -273,6 +278,7 @@ def training_seconds(seconds: float, preparing: float) -> float:
 
 
 def choose_preset(
+    request: Request,
     seconds: float,
     config: TrainConfig,
     device: torch.device,
@@ -283,6 +289,7 @@ def choose_preset(
 ) -> str:
     """The preset of which the lowest held-out loss is to be expected after that time, of a text of so many tokens.
 
+    request: sizes that were asked for take the place of each preset's.
     Measured from the smallest up to the first that does worse, so that a slow machine spends its first seconds on small
     models only, and without compiling each: what compiling will take and bring is reckoned with. What is expected was
     fitted where a text has enough to say for a model of that size, so beyond MOST_PARAMETERS nothing is expected.
@@ -291,18 +298,19 @@ def choose_preset(
     training = training_seconds(seconds, preparing)
     chosen, lowest = CANDIDATES[0], math.inf
     for name in CANDIDATES:
-        if name != chosen and PRESETS[name].num_parameters > MOST_PARAMETERS * tokens_per_epoch:
+        shape = asked_shape(name, request)
+        if name != chosen and shape.num_parameters > MOST_PARAMETERS * tokens_per_epoch:
             break
         try:
-            speed = tokens_per_second(PRESETS[name], config, device, dtype, False, MEASURING_SHARE * seconds)
+            speed = tokens_per_second(shape, config, device, dtype, False, MEASURING_SHARE * seconds)
         except (MemoryError, RuntimeError) as error:
             if name == chosen or not is_want_of_memory(error):
                 raise
             break
-        gain = compiled_gain(PRESETS[name]) if compiled else 1.0
+        gain = compiled_gain(shape) if compiled else 1.0
         tokens = min(training * gain * speed, MOST_EPOCHS * tokens_per_epoch)
-        parameters, exercised = PRESETS[name].num_parameters, is_exercised(PRESETS[name], tokens, config.batch_tokens)
-        expected = expected_bits_per_byte(parameters, tokens, tokens_per_epoch, exercised=exercised)
+        exercised = is_exercised(shape, tokens, config.batch_tokens)
+        expected = expected_bits_per_byte(shape.num_parameters, tokens, tokens_per_epoch, exercised=exercised)
         if expected >= lowest:
             break
         chosen, lowest = name, expected

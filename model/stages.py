@@ -148,7 +148,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
             return
         begun = take_up(stage, folder, request, record, plan)
     elif stage == "pretrain":
-        begun = begin_pretraining(folder, request, device)
+        begun = begin_pretraining(folder, request, device, started)
     else:
         begun = begin_finetuning(folder, request, device)
 

@@ -2,10 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from model import hardware
 from model.errors import ModelError
 from model.hardware import (
     DTYPES,
@@ -92,3 +94,19 @@ def test_what_is_free_is_less_than_all_there_is() -> None:
     free = free_memory(CPU)
     assert free is not None
     assert 10**6 < free <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no control groups")
+def test_what_is_free_in_a_container_is_what_is_left_of_its_own_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "CONTAINER", tmp_path / "none")
+    outside = free_memory(CPU)
+    assert outside is not None
+    monkeypatch.setattr(hardware, "CONTAINER", tmp_path)
+    (tmp_path / "memory.max").write_text("100000\n")
+    (tmp_path / "memory.current").write_text("70000\n")
+    (tmp_path / "memory.stat").write_text("anon 50000\nfile 20000\ninactive_file 15000\nactive_file 5000\n")
+    assert free_memory(CPU) == 45_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(CPU) == pytest.approx(outside, rel=0.2)  # other programs go on meanwhile

@@ -130,3 +130,11 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     with as_process(3, 4):
         assert own_device(torch.device("cuda")) == torch.device("cuda", 1)
     assert chosen == [1]
+
+
+def test_several_processes_that_torchrun_did_not_start_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ModelError, match=r"^WORLD_SIZE is 2, but RANK, .* not set: start .* with torchrun, or unset"):
+        parallel.join()

@@ -83,7 +83,7 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(
     measured: list[ModelConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "tokens_per_second", machine(rate, measured))
-        chosen = choose_preset(seconds, STAGES["pretrain"], CPU, torch.float32, text, compiled=compiled)
+        chosen = choose_preset(Request(), seconds, STAGES["pretrain"], CPU, torch.float32, text, compiled=compiled)
 
     def expected(name: str) -> float:
         parameters = PRESETS[name].num_parameters
@@ -102,6 +102,28 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(
     assert set(measured) <= {PRESETS[name] for name in small}
     assert measured[:place] == [PRESETS[name] for name in CANDIDATES[:place]]
     assert len(measured) <= place + 2  # larger ones would only cost time
+
+
+def test_the_model_that_is_measured_is_of_the_sizes_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[ModelConfig] = []
+    monkeypatch.setattr(plan, "tokens_per_second", machine(RATE, measured))
+    request = Request(minutes=1, vocab_size=999, context=64)
+    made = make_plan("pretrain", request, CPU)
+    assert {(shape.vocab_size, shape.context) for shape in measured} == {(999, 64)}
+    assert measured[-1] == made.settings.shape
+
+
+def test_time_that_is_over_is_not_reckoned_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def choose(_: object, seconds: float, *__: object, compiled: bool) -> str:
+        asked.append(seconds)
+        return "nano"
+
+    monkeypatch.setattr(plan, "choose_preset", choose)
+    monkeypatch.setattr(plan, "tokens_per_second", machine(RATE))
+    make_plan("pretrain", Request(minutes=2), CPU, spent=50.0)
+    assert asked == [70.0]
 
 
 @pytest.mark.parametrize("minutes", [1.5, 2.5])
@@ -403,7 +425,7 @@ def test_a_preset_that_the_device_has_no_room_for_is_not_chosen(monkeypatch: pyt
         return 1e9  # so fast that the largest would be chosen
 
     monkeypatch.setattr(plan, "tokens_per_second", speed)
-    assert choose_preset(600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False) == fits[-1]
+    assert choose_preset(Request(), 600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False) == fits[-1]
     fits = ()
     with pytest.raises(MemoryError):
-        choose_preset(600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False)
+        choose_preset(Request(), 600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False)
