@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.ladder import Ladder, shape_after
-from benchmarks.recipes import ADAM_RATE, NEVER, OneOptimizer
+from benchmarks.recipes import ADAM_RATE, NEVER, OneOptimizer, adamw_of
 from benchmarks.training import commit
 from bpe import Tokenizer
 from bpe.command import CommandParser, positive_int, run_command, show
@@ -53,7 +53,7 @@ CHANGES = {
     "activation": "SwiGLU for ReLU, with as many weights",
     "initialisation": "std by the number of inputs, zero into the residual stream",
     "tying": "the embedding is the output layer",
-    "adamw": "AdamW, with weight decay",
+    "adamw": "AdamW: weight decay, but not of norms",
     "muon": "Muon for the matrices, the embedding at 0.4 of its rate",
     "schedule": "warm-up, plateau and a linear fall to zero",
 }
@@ -119,8 +119,7 @@ def optimizer_of(model: torch.nn.Module, config: TrainConfig, changes: frozenset
     if "muon" in changes:
         return Optimizer(model, config, pick_dtype(None, pick_device()))
     if "adamw" in changes:
-        weights = model.parameters()
-        return OneOptimizer(torch.optim.AdamW(weights, ADAM_RATE, (0.9, 0.95), weight_decay=config.weight_decay))
+        return adamw_of(model, ADAM_RATE, config.weight_decay)
     return OneOptimizer(torch.optim.Adam(model.parameters(), ADAM_RATE))
 
 
@@ -179,7 +178,7 @@ class Bench:
         result = Result(
             steps=run.step,
             parameters=model.num_parameters,
-            epochs=run.step * rows * shape.context / batches.tokens_per_epoch,
+            epochs=run.step * rows * shape.context / batches.positions_per_epoch,
             last=report.scores[-1].latest,
             kept=min(scores.latest for scores in report.scores),
             averaged=min(scores.best for scores in report.scores),

@@ -84,12 +84,16 @@ class Constant(OneOptimizer):
         super().step(1.0, scaler)
 
 
-def adamw_only(model: torch.nn.Module, config: TrainConfig, dtype: torch.dtype) -> Optimizer:
-    """AdamW for every weight. A step takes as much off a matrix as ours does. dtype: of Muon's products, not needed."""
+def adamw_of(model: torch.nn.Module, rate: float, weight_decay: float) -> OneOptimizer:
+    """AdamW for every weight, of which norms and biases do not decay."""
     matrices, decayed, plain = parameter_groups(model)
-    decay = config.weight_decay * config.learning_rate / ADAMW_RATE
-    groups = [{"params": [*matrices, *decayed], "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
-    return OneOptimizer(torch.optim.AdamW(groups, lr=ADAMW_RATE, betas=(0.9, 0.95)))
+    groups = [{"params": [*matrices, *decayed], "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return OneOptimizer(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95)))
+
+
+def adamw_only(model: torch.nn.Module, config: TrainConfig, dtype: torch.dtype) -> Optimizer:
+    """AdamW that takes as much off a matrix in a step as ours does. dtype: of Muon's products, which are not needed."""
+    return adamw_of(model, ADAMW_RATE, config.weight_decay * config.learning_rate / ADAMW_RATE)
 
 
 def adamw(request: Request) -> None:

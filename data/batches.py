@@ -73,7 +73,7 @@ class TrainingBatches:
         self._planned: tuple[int, PackedRows | StreamRows] | None = None
 
     @property
-    def tokens_per_epoch(self) -> int:
+    def scored_per_epoch(self) -> int:
         """Scored tokens in an epoch."""
         return int((self._lengths - np.maximum(self._headers, 1)).sum())
 
@@ -89,7 +89,7 @@ class TrainingBatches:
     def shares_of_epoch(self, epoch: int) -> Shares:
         """How much of an epoch's rows is scored, and how much is padding."""
         positions = self.rows_of_epoch(epoch) * self.context
-        return Shares(self.tokens_per_epoch / positions, 1 - self._plan(epoch).used / positions)
+        return Shares(self.scored_per_epoch / positions, 1 - self._plan(epoch).used / positions)
 
     def of_step(self, step: int) -> Batch:
         """The batch of optimizer step `step`, counted from 0."""

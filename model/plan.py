@@ -147,7 +147,8 @@ class Plan:
         shape, config = self.settings.shape, self.settings.config
         until_step = self.training_limit.steps
         if until_step is not None:
-            epochs = until_step * self.settings.tokens_per_step / tokens_per_epoch
+            of_text = max(0, until_step - config.exercises)
+            epochs = of_text * self.settings.tokens_per_step / tokens_per_epoch
             until = f"for {until_step:,} steps ({epochs:.1f} times through the data)"
             until += f", {self.limit.seconds / 60:.3g} minutes at most" if self.limit.seconds is not None else ""
         elif self.limit.seconds is not None:
@@ -293,6 +294,7 @@ def choose_preset(
     Measured from the smallest up to the first that does worse, so that a slow machine spends its first seconds on small
     models only, and without compiling each: what compiling will take and bring is reckoned with. What is expected was
     fitted where a text has enough to say for a model of that size, so beyond MOST_PARAMETERS nothing is expected.
+    Raises ConfigError for sizes that no model can have, and what the device raises where the smallest does not fit.
     """
     preparing = PREPARING_SECONDS + (COMPILING_SECONDS if compiled else 0.0)
     training = training_seconds(seconds, preparing)

@@ -21,7 +21,7 @@ SHAPE_OPTIONS = (*MODEL_OPTIONS, "vocab_size")
 TRAIN_OPTIONS = ("seed", "batch_tokens", "lr", "save_every", "eval_every")
 LIMIT_OPTIONS = ("minutes", "steps", "tokens")
 USELESS: dict[str, tuple[str, ...]] = {  # options of which a stage could make nothing
-    "tokenizer": ("pairs", "start_from", *LIMIT_OPTIONS, *MODEL_OPTIONS, *TRAIN_OPTIONS, "dtype"),
+    "tokenizer": ("pairs", "start_from", *LIMIT_OPTIONS, *MODEL_OPTIONS, *TRAIN_OPTIONS, "device", "dtype"),
     "pretrain": ("pairs", "start_from"),
     "finetune": ("texts",),
     "all": ("start_from",),

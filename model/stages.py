@@ -133,7 +133,11 @@ def tokenizer_stage(folder: RunFolder, request: Request) -> None:
 
 
 def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch.device, started: float) -> None:
-    """Train one stage from where it stands to its limit. started: time.monotonic() when its work began."""
+    """Train one stage from where it stands to its limit. started: time.monotonic() when its work began.
+
+    Raises what the parts of it do: a UserError for data, files or options that do not fit, Diverged, and
+    KeyboardInterrupt, after saving, where the person stopped it.
+    """
     path = folder.path / stage
     record = None if request.restart else record_of(stage, folder)
     if record is not None:

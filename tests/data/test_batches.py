@@ -82,7 +82,7 @@ def test_every_token_that_counts_is_scored_exactly_once_an_epoch(file, context, 
     batches = TrainingBatches(file, context=context, rows=1, seed=seed)
     scored = scored_ids(epoch_of(batches, epoch))
     assert scored == ids_to_score(file, all_ends=True)
-    assert batches.tokens_per_epoch == len(scored)
+    assert batches.scored_per_epoch == len(scored)
 
 
 @given(file=files(), context=contexts)

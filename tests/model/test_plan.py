@@ -271,6 +271,9 @@ def test_the_plan_in_words_says_the_true_numbers() -> None:
     said = "\n".join(made.lines(made.settings.shape.num_parameters, 768, CPU))
     assert "for 10 steps (10.0 times through the data), 768 tokens a step, 768 once through the data" in said
     assert "model nano: 4 layers x 128, vocabulary 4,096, context 256, 1,377,920 parameters, float32 on cpu" in said
+    config = replace(made.settings.config, exercises=4)
+    exercised = replace(made, settings=replace(made.settings, config=config))
+    assert "for 10 steps (6.0 times through the data)" in exercised.lines(1, 768, CPU)[1]
     minutes = timed(2.5, RATE)
     resumed = "\n".join(replace(minutes, tokens_per_second=0.0).lines(1, 1, CPU))  # nothing is measured then
     assert "for 2.5 minutes, 4,096 tokens a step" in resumed

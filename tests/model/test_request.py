@@ -24,13 +24,14 @@ GIVEN: dict[str, Any] = {
     "minutes": 1.0,
     "steps": 5,
     "tokens": 5,
+    "device": "cpu",
 }
 SETTING = SETTINGS.as_options() | {"width": 640, "heads": 10}  # which fit the default preset by themselves
 USEFUL = {
     "tokenizer": {"texts", "preset", "vocab_size"},
-    "pretrain": {"texts", "minutes", "steps", "tokens", *SETTING},
-    "finetune": {"pairs", "start_from", "minutes", "steps", "tokens", *SETTING},
-    "all": {"texts", "pairs", "minutes", "steps", "tokens", *SETTING},
+    "pretrain": {"texts", "minutes", "steps", "tokens", "device", *SETTING},
+    "finetune": {"pairs", "start_from", "minutes", "steps", "tokens", "device", *SETTING},
+    "all": {"texts", "pairs", "minutes", "steps", "tokens", "device", *SETTING},
 }
 
 
