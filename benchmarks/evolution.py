@@ -54,7 +54,7 @@ CHANGES = {
     "initialisation": "std by the number of inputs, zero into the residual stream",
     "tying": "the embedding is the output layer",
     "adamw": "AdamW: weight decay, but not of norms",
-    "muon": "Muon for the matrices, the embedding at 0.4 of its rate",
+    "muon": "Muon for the matrices, the embedding's AdamW at 0.4 of its rate",
     "schedule": "warm-up, plateau and a linear fall to zero",
 }
 REPEATED = {
