@@ -204,7 +204,7 @@ def make_plan(
         if request.preset is None and limit.seconds is not None:
             to_compile = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
             tokens_per_epoch = text_bytes / BYTES_PER_TOKEN
-            left = limit.seconds - spent
+            left = max(0.0, limit.seconds - spent)
             name = choose_preset(request, left, config, device, dtype, tokens_per_epoch, compiled=to_compile)
             notes.append(
                 f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
