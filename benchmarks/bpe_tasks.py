@@ -11,6 +11,7 @@ the text and importing the libraries is not counted.
 import gc
 import hashlib
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -28,7 +29,8 @@ from bpe.errors import UserError
 from bpe.split import PATTERNS
 
 DOCUMENT = 25_000_000  # characters that are encoded as one text
-PASSES = 4  # through the text, of which the first is cold and the last has all words known
+UNKNOWN = 3  # passes through the text until all words are known, of which the first is cold
+KNOWN, KNOWN_SECONDS = 5, 3.0  # passes that count then, at most; none is begun after so many seconds of them
 BOOK = 500_000  # characters that are given to a trainer as one text
 PATTERN = PATTERNS["gpt4"]
 
@@ -169,21 +171,24 @@ def measure_training(task: Task) -> Measured:
 
 
 def measure_encoding(task: Task) -> Measured:
-    """Text to ids, cold and with all words known.
+    """Text to ids, cold and with all words known, of which the median of some passes counts.
 
-    Between the two, PASSES less two that are not counted: of two processes each takes a part that grows or shrinks
-    with its speed, and meets what only the other knew, until both know it.
+    Between the two are passes that are not counted: of two processes each takes a part that grows or shrinks with its
+    speed, and meets what only the other knew, until both know it.
     """
     texts = documents(task, task.document)
     encode = ENCODER[task.who](task)
     digest = hashlib.sha256()
-    seconds = []
-    for turn in range(PASSES):
-        spent, arrays = timed(lambda: encode(texts))
-        seconds.append(spent)
-        for array in arrays if turn == 0 else ():
-            digest.update(array.astype(np.uint32))
-    return Measured(seconds=[seconds[0], seconds[-1]], digest=digest.hexdigest())
+    cold, arrays = timed(lambda: encode(texts))
+    for array in arrays:
+        digest.update(array.astype(np.uint32))
+    del arrays  # no pass pays for the room that another one's ids take
+    for _ in range(1, UNKNOWN):
+        encode(texts)
+    known: list[float] = []
+    while not known or (len(known) < KNOWN and sum(known) < KNOWN_SECONDS):
+        known.append(timed(lambda: encode(texts))[0])
+    return Measured(seconds=[cold, statistics.median(known)], digest=digest.hexdigest())
 
 
 def measure_decoding(task: Task) -> Measured:
