@@ -221,8 +221,8 @@ class Bench:
 def table(bench: Bench, names: Sequence[str], seeds: Sequence[int]) -> str:
     """The rows as a table in Markdown: the median over the seeds, the spread, and what the row's change brought."""
     lines = [
-        "| change | bits per byte | lowest - highest | change | parameters | times through the text |",
-        "|---|---|---|---|---|---|",
+        "| change | bits per byte | lowest - highest | change | steps | times through the text | parameters |",
+        "|---|---|---|---|---|---|---|",
     ]
     before, commits = None, set[str]()
     for name in names:
@@ -235,10 +235,11 @@ def table(bench: Bench, names: Sequence[str], seeds: Sequence[int]) -> str:
         median = statistics.median(values)
         gain = "" if before is None else f"{median - before:+.3f}"
         before = median
+        steps = statistics.median(result.steps for result in results)
         epochs = statistics.median(result.epochs for result in results)
         lines.append(
             f"| {says} | {median:.3f} | {min(values):.3f} - {max(values):.3f} | {gain} "
-            f"| {results[0].parameters:,} | {epochs:.2f} |"
+            f"| {steps:,.0f} | {epochs:.2f} | {results[0].parameters:,} |"
         )
     return "\n".join([*lines, "", f"measured at: {', '.join(sorted(commits))}"]) + "\n"
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from model.muon import Muon
 from model.optimizer import Optimizer, learning_rate_multiplier
 from model.plan import FORGETTING_EPOCHS
 from model.settings import STAGES, TrainConfig
+from model.train import Run, Scores
 
 TEXT = "The ship sank, and the man swam to the shore, where the woman held the child.\n\nThe sea fell.\n\n"
 SHAPE = preset("nano", layers=1, context=32, vocab_size=280)
@@ -65,7 +67,24 @@ def test_every_row_is_trained_once_and_shown(
     said = json.loads(capfd.readouterr().out)
     assert [path.stat().st_mtime_ns for path in results] == before
     assert said["little-schedule"][0]["epochs"] > said["all-schedule"][0]["epochs"]
-    assert all(0 < each[0]["averaged"] <= each[0]["kept"] <= each[0]["last"] < 9 for each in said.values())
+    assert all(each[0]["averaged"] > 0 and each[0]["last"] < 9 for each in said.values())
+
+
+def test_a_result_tells_the_last_the_best_and_the_averaged_weights_apart(
+    texts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(run: Run, *rest: Any) -> None:
+        report = rest[-1]
+        for latest, averaged in ((3.0, 2.9), (2.0, 2.4), (2.6, 1.8), (2.5, 1.9)):
+            report.evaluated(run, Scores(latest=latest, averaged=averaged))
+
+    monkeypatch.setattr(evolution, "train", trained)
+    bench = Bench(text_source(texts, None, tmp_path), tmp_path, 1.0)
+    training = Training(rung="schedule", little=True)
+    bench.measure(training, 0)
+    result = bench.result(training, 0)
+    assert result is not None
+    assert (result.last, result.kept, result.averaged) == (2.5, 2.0, 1.8)
 
 
 def test_the_table_shows_median_spread_and_gain(texts: tuple[Path, Path], tmp_path: Path) -> None:
@@ -78,8 +97,8 @@ def test_the_table_shows_median_spread_and_gain(texts: tuple[Path, Path], tmp_pa
             path.write_text(json.dumps(result.__dict__), encoding="utf-8")
     first, second, _, commits = table(bench, list(CHANGES), range(3)).splitlines()[2:]
     assert commits == "measured at: abc"
-    assert first.split(" | ")[1:] == ["2.100", "2.000 - 2.500", "", "1,000", "0.50 |"]
-    assert second.split(" | ")[1:] == ["1.800", "1.700 - 1.900", "-0.300", "1,000", "0.50 |"]
+    assert first.split(" | ")[1:] == ["2.100", "2.000 - 2.500", "", "5", "0.50", "1,000 |"]
+    assert second.split(" | ")[1:] == ["1.800", "1.700 - 1.900", "-0.300", "5", "0.50", "1,000 |"]
 
 
 def test_each_rung_has_the_changes_of_those_below_it() -> None:
