@@ -37,6 +37,7 @@ from data.sources import text_source
 from data.tokens import TokenFile, prepared
 from model.beginning import train_tokenizer
 from model.build import build
+from model.compiling import pays_to_compile
 from model.config import ModelConfig, preset
 from model.folder import TOKENIZER
 from model.following import SilentReport
@@ -44,7 +45,6 @@ from model.hardware import pick_device, pick_dtype
 from model.language_model import LanguageModel
 from model.loading import load_stage
 from model.optimizer import Optimizer, parameter_groups
-from model.plan import pays_to_compile
 from model.request import Request, Settings
 from model.run import RunFolder
 from model.settings import STAGES, Limit, TrainConfig
@@ -126,7 +126,7 @@ def classic(request: Request) -> None:
     if pays_to_compile(shape, limit, config.batch_tokens, device):
         run.compile()
     run.evaluated = 0  # so that no time goes into scoring a model that has learned nothing
-    run.earlier_seconds = time.monotonic() - started
+    run.started = started
     train(run, batches, held_out, config, limit, SilentReport())
     keep(request.run, Trained(model=model, tokenizer=tok, steps=run.step, tokens_per_step=rows * shape.context))
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-POWER = 8.0  # weights are, in the mean over the mean, 1 / (POWER + 1) of the training old: about 11 %
+POWER = 8.0  # what the mean holds is on average 1 / (POWER + 1) of the training old: about 11 %
 EVERY = 8  # optimizer steps between two weights that go into the mean, so that it costs next to nothing
 
 

@@ -1,6 +1,6 @@
 """Training steps as machine code made for the model at hand, by torch.compile.
 
-In: a model.  Out: the same model, whose blocks and loss run compiled in a training step.
+In: a model.  Out: the same model, whose blocks and loss run compiled in a training step; and whether that pays.
 
 Most of a small model's time goes into what stands between its matrix products: norms, rotations, activations, changes
 of number format, each a pass over memory of its own. Compiled, each stretch between two products is one pass. All
@@ -9,25 +9,25 @@ The blocks as they are written are the definition; the tests hold what is compil
 """
 
 import contextlib
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from model.config import ModelConfig
 from model.language_model import LanguageModel
+from model.settings import Limit
+from model.tensors import HeadLoss, head_loss
 
-HeadLoss = Callable[[LanguageModel, Tensor, Tensor], Tensor]
-
-
-def head_loss(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    """The summed cross-entropy of some positions in nats, a float32 scalar.
-
-    hidden: (positions, width), from `model.hidden`; targets: int64, (positions,), the token that follows each.
-    """
-    return F.cross_entropy(model.logits(hidden), targets, reduction="sum")
+COMPILING_SECONDS = 20.0  # about
+COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
+LEAST_RATE = {"cpu": 1e11, "mps": 1e12, "cuda": 1e13}  # operations per second that a device reaches in training
+# of the time that a step takes as it is written, compiling saves about so much, and of models that are wider than the
+# first so much less with each doubling (LOG.md); the preset that is chosen is measured
+COMPILING_SAVES, NARROW, LESS_BY_WIDTH = 0.37, 256, 0.15
 
 
 @cache
@@ -57,6 +57,21 @@ def _compiles(device: torch.device, *, trusting: bool) -> bool:
     except Exception:  # whatever a missing compiler, header or driver raises; the code as it is written remains
         return False
     return True
+
+
+def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device: torch.device) -> bool:
+    """Whether a training takes so long that compiling its steps pays, and the machine can."""
+    if limit.steps is not None:
+        seconds = limit.steps * batch_tokens * shape.operations_per_token / LEAST_RATE[device.type]
+    else:
+        seconds = limit.seconds or math.inf
+    return seconds >= COMPILED_FROM and can_compile(device)
+
+
+def compiled_gain(shape: ModelConfig) -> float:
+    """How many times as fast a model of this shape is trained in compiled code as it is written, about."""
+    doublings = max(0.0, math.log2(shape.width / NARROW))
+    return 1 / (1 - max(0.0, COMPILING_SAVES - LESS_BY_WIDTH * doublings))
 
 
 def compile_blocks(model: LanguageModel) -> None:

@@ -1,4 +1,4 @@
-"""Two heads that copy, laid out by hand: from them a training goes on that begins with exercises (data/copying.py).
+"""Two attention heads that copy, set by hand: a pretraining with exercises (data/copying.py) begins with them.
 
 In: a new Transformer.  Out: the same; in each of its first two layers one head has its task from the start.
 
@@ -17,6 +17,7 @@ from model.attention import Attention
 from model.config import ModelConfig
 from model.transformer import EMBEDDING_STD, Block, Transformer
 
+EXERCISES, EXERCISED_FROM = 100, 1000  # steps of exercises in copying, of trainings of so many steps or more
 LAYERS = 2
 CONSTANT = 4 * EMBEDDING_STD  # channel 0 of every embedding: what a query can be made of that asks for no token
 SHARPNESS = 1.5  # scale of normed queries and keys: enough that one place gets nearly all of the attention
@@ -29,6 +30,11 @@ FAST, SLOW = 5 / 32, 10 / 32
 def can_copy(config: ModelConfig) -> bool:
     """Whether a model of this shape has room for the two heads."""
     return config.kind == "qwen3" and config.layers >= LAYERS and config.width >= 2 * config.head_size
+
+
+def is_exercised(shape: ModelConfig, tokens: float, tokens_per_step: int) -> bool:
+    """Whether a pretraining that reads so many tokens begins with exercises. tokens: 0 where that is not known."""
+    return can_copy(shape) and (not tokens or tokens >= EXERCISED_FROM * tokens_per_step)
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ def evaluate(
     micro_tokens: int | None = None,
     progress: bool = False,
 ) -> Score:
-    """Score `held_out` with matrix products in `dtype`; the model is left in training mode as it was found.
+    """Score `held_out` with matrix products in `dtype`; the model is left in the mode it was found in.
 
     micro_tokens: positions that go through the model at one time; by default as many as suit the device.
 

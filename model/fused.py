@@ -4,7 +4,7 @@ In: a Transformer, and what becomes of a matrix of weights.  Out: a model that s
 
 To write a token costs one pass over all weights, so memory sets the speed, as long as little is done besides. Here
 queries, keys and values come from one product, and so do a gate and what it gates; the heads of all three go through
-norm and rotation together, with ones that leave values as they are; a norm takes four calls instead of ten. What flows
+norm and rotation together, where values are multiplied by 1; a norm takes four calls instead of ten. What flows
 between the products is float32, whatever the weights are.
 model/transformer.py is the definition; it is what trains, and the tests hold this to it.
 """

@@ -2,7 +2,7 @@
 
 In: a request, a device.  Out: a Plan. With --minutes the machine is measured for some seconds, and the preset is chosen
 that is expected to predict best after that time. What depends on the text is settled when its size is known. All times
-are in seconds.
+are in seconds. Read `make_plan` first, then `Plan.for_text`.
 """
 
 import math
@@ -11,19 +11,29 @@ from typing import Any
 
 import torch
 
-from model.compiling import can_compile
+from model.choosing import choose_preset
+from model.compiling import pays_to_compile
 from model.config import PRESETS, ModelConfig
-from model.copying import can_copy
+from model.copying import EXERCISES, is_exercised
 from model.expectation import expected_bits_per_byte
-from model.hardware import dtype_name, is_want_of_memory, pick_dtype
+from model.hardware import dtype_name, pick_dtype
+from model.minutes import (
+    BETWEEN_SAVES,
+    LEAST_INTERVAL,
+    MEASURING_SHARE,
+    MOST_EPOCHS,
+    closing_seconds,
+    evaluation_interval,
+    scored_tokens,
+    training_seconds,
+)
 from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
 from model.settings import STAGES, Limit, Stage, TrainConfig
 from model.speed import tokens_per_second
 
 # without a limit, on a machine without a GPU
 DEFAULT_SECONDS: dict[Stage, float] = {"pretrain": 1200.0, "finetune": 600.0}
-CANDIDATES = ("nano", "tiny", "mini", "medium", "story", "large")  # from small to large
-BYTES_PER_TOKEN = 3.7  # of English prose, with the vocabulary of the smaller ones
+BYTES_PER_TOKEN = 3.7  # of English prose, with the vocabulary of the smaller presets
 GPU_BATCH_TOKENS = 65_536
 STEPS_PER_EPOCH = 16  # at least, where a step is so large
 # times through a text in which weight decay takes what a matrix of a block was down to 1 / e (the embedding, which has
@@ -32,32 +42,9 @@ STEPS_PER_EPOCH = 16  # at least, where a step is so large
 FORGETTING_EPOCHS = 0.6
 FORGETTING_EPOCHS_OF_COPIERS = 1.0  # heads that copy must not be forgotten where a stretch of text has no use for them
 LEAST_FORGETTING_STEPS = 10  # optimizer steps, where fewer go through a text
-EXERCISES, EXERCISED_FROM = 100, 1000  # steps of exercises in copying, of trainings of so many steps or more
 REPEATED = 8  # times through the pairs from which on finetuning has dropout; decay would undo the pretraining
 REPEATED_DROPOUT = 0.2
-MOST_EPOCHS = 12  # times through a text in a timed training; the last of them bring little (LOG.md)
-# weights for each token of the text, in a preset that is chosen: with 6 the larger of two was better, with 66 worse
-MOST_PARAMETERS = 8
 JUDGED_EPOCHS = 2  # times through a text after which held-out text is scored at the latest: what helps may soon harm
-EVALUATION_SHARE = 0.03  # of the time of a timed training, at most
-ONE_EVALUATION_SHARE = 0.005  # of that time, at most; so there are as many as go into EVALUATION_SHARE, or more
-# of a training step for as many tokens: a forward pass alone, windows that overlap by half, latest and averaged weights
-SCORING_COST = 2 * 2 / 3
-SAVING_SECONDS = 3.0  # the last save and the plot, but for what grows with the model:
-SAVED_BYTES, SAVED_PER_SECOND = 24, 3e8  # of each weight, in resume.pt and the folder; bytes written and hashed
-MEASURING_SHARE = 0.05  # of the time: what it takes longer to measure a model, one step is enough
-BETWEEN_SAVES = 300.0  # seconds of a timed training, at most, that a kill can cost
-COMPILED_FROM = 120.0  # seconds of training from which on it pays to compile first
-# of the time that a step takes as it is written, compiling saves about so much, and of models that are wider than the
-# first so much less with each doubling (LOG.md); the preset that is chosen is measured
-COMPILING_SAVES, NARROW, LESS_BY_WIDTH = 0.37, 256, 0.15
-# what a timed training takes before its first step, about: reckoned with where a preset is chosen, later measured
-PREPARING_SECONDS = 12.0  # measuring, the tokenizer, the token files; starting and downloads are over by then
-COMPILING_SECONDS = 20.0
-LEAST_TRAINING = 0.1  # of the time, where preparing would leave less
-LEAST_RATE = {"cpu": 1e11, "mps": 1e12, "cuda": 1e13}  # operations per second that a device reaches in training
-TINY = 1e-6  # a share that makes an interval longer than any training
-LEAST_INTERVAL = 20  # steps between two evaluations
 
 
 @dataclass(frozen=True)
@@ -219,14 +206,10 @@ def make_plan(
     if limit.seconds is not None:
         most = MEASURING_SHARE * limit.seconds
         speed = tokens_per_second(shape, config, device, dtype, compiled, most)
-        scored = int(ONE_EVALUATION_SHARE * limit.seconds * speed / SCORING_COST)
-        derived["eval_tokens"] = max(shape.context, min(config.eval_tokens, scored))
+        derived["eval_tokens"] = scored_tokens(config, shape, limit.seconds, speed)
         derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
         config = train_config(stage, request, **derived)
-        saving = SAVING_SECONDS + SAVED_BYTES * shape.num_parameters / SAVED_PER_SECOND
-        # a step may begin at the last moment; in the mean one does so half a step before
-        step = config.batch_tokens / speed
-        closing = saving + config.eval_tokens * SCORING_COST / speed + step / 2
+        closing = closing_seconds(config, shape, speed)
         notes.append(f"measured {speed:,.0f} tokens/s")
     if request.eval_every is None:
         config = replace(config, eval_every=evaluation_interval(config, config.eval_tokens, limit, speed))
@@ -247,79 +230,3 @@ def weight_decay(config: TrainConfig, steps_per_epoch: float) -> float:
     epochs = FORGETTING_EPOCHS_OF_COPIERS if config.exercises else FORGETTING_EPOCHS
     steps = max(LEAST_FORGETTING_STEPS, epochs * steps_per_epoch)
     return max(config.weight_decay, 1 / (config.learning_rate * steps))
-
-
-def evaluation_interval(config: TrainConfig, scored: int, limit: Limit, speed: float) -> int:
-    """Steps between two evaluations of so many tokens, so that all of them have their share of the time.
-
-    speed: tokens per second, of a timed training, which is evaluated at its beginning and its end too.
-    """
-    cost = SCORING_COST * scored  # in tokens of training
-    ends = 2 * cost / speed / limit.seconds if limit.seconds is not None and speed else 0.0
-    return max(LEAST_INTERVAL, math.ceil(cost / config.batch_tokens / max(EVALUATION_SHARE - ends, TINY)))
-
-
-def pays_to_compile(shape: ModelConfig, limit: Limit, batch_tokens: int, device: torch.device) -> bool:
-    """Whether a training takes so long that compiling its steps pays, and the machine can."""
-    if limit.steps is not None:
-        seconds = limit.steps * batch_tokens * shape.operations_per_token / LEAST_RATE[device.type]
-    else:
-        seconds = limit.seconds or math.inf
-    return seconds >= COMPILED_FROM and can_compile(device)
-
-
-def is_exercised(shape: ModelConfig, tokens: float, tokens_per_step: int) -> bool:
-    """Whether a pretraining that reads so many tokens begins with exercises. tokens: 0 where that is not known."""
-    return can_copy(shape) and (not tokens or tokens >= EXERCISED_FROM * tokens_per_step)
-
-
-def training_seconds(seconds: float, preparing: float) -> float:
-    """What of a timed training is left for its steps, about, when preparing and evaluation have had their part."""
-    return (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
-
-
-def choose_preset(
-    request: Request,
-    seconds: float,
-    config: TrainConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    tokens_per_epoch: float,
-    *,
-    compiled: bool,
-) -> str:
-    """The preset of which the lowest held-out loss is to be expected after that time, of a text of so many tokens.
-
-    request: sizes that were asked for take the place of each preset's.
-    Measured from the smallest up to the first that does worse, so that a slow machine spends its first seconds on small
-    models only, and without compiling each: what compiling will take and bring is reckoned with. What is expected was
-    fitted where a text has enough to say for a model of that size, so beyond MOST_PARAMETERS nothing is expected.
-    Raises ConfigError for sizes that no model can have, and what the device raises where the smallest does not fit.
-    """
-    preparing = PREPARING_SECONDS + (COMPILING_SECONDS if compiled else 0.0)
-    training = training_seconds(seconds, preparing)
-    chosen, lowest = CANDIDATES[0], math.inf
-    for name in CANDIDATES:
-        shape = asked_shape(name, request)
-        if name != chosen and shape.num_parameters > MOST_PARAMETERS * tokens_per_epoch:
-            break
-        try:
-            speed = tokens_per_second(shape, config, device, dtype, False, MEASURING_SHARE * seconds)
-        except (MemoryError, RuntimeError) as error:
-            if name == chosen or not is_want_of_memory(error):
-                raise
-            break
-        gain = compiled_gain(shape) if compiled else 1.0
-        tokens = min(training * gain * speed, MOST_EPOCHS * tokens_per_epoch)
-        exercised = is_exercised(shape, tokens, config.batch_tokens)
-        expected = expected_bits_per_byte(shape.num_parameters, tokens, tokens_per_epoch, exercised=exercised)
-        if expected >= lowest:
-            break
-        chosen, lowest = name, expected
-    return chosen
-
-
-def compiled_gain(shape: ModelConfig) -> float:
-    """How many times as fast a model of this shape is trained in compiled code as it is written, about."""
-    doublings = max(0.0, math.log2(shape.width / NARROW))
-    return 1 / (1 - max(0.0, COMPILING_SAVES - LESS_BY_WIDTH * doublings))

@@ -1,6 +1,7 @@
 """How a model is trained: the numbers of both stages, and what ends a training.
 
-In: a stage's name.  Out: frozen values, checked when made. The stages differ here, in their data, and nowhere else.
+In: a stage's name.  Out: frozen values, checked when made. The stages differ in these numbers, in their data, in the
+weights they begin with, and in what model/plan.py derives from the text; the loop is the same.
 """
 
 import math

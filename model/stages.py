@@ -173,7 +173,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         report.resumed(run)
         _log.warning("%s goes on from step %d", path, run.step)
     else:
-        run.earlier_seconds = time.monotonic() - started
+        run.started = started
         refuse_no_time(run, plan)
         folder.forget_stage(stage)
         if request.restart and stage == "pretrain":

@@ -67,7 +67,7 @@ class Story:
     the context a pretrained model sees the end: `prompt_cut`. `room`: tokens there are for it, special ones counted.
     so_far: text of the story that is there already and is gone on with; it is not written again.
     max_tokens: of what is written, prompt and end token not counted. Where the context is full the oldest text of the
-    story leaves it, and the prompt stays (data/layout.py).
+    story leaves it; a finetuned model's prompt stays (data/layout.py).
     ending: what becomes of the sentence that max_tokens breaks off (model/ending.py).
     seed: 0 to 2**63 - 1, by default chosen by chance; `seed` says which, and with it the same story comes again.
     stage: which layout the model knows; by default what `load` found, else "finetune".

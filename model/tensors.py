@@ -4,20 +4,22 @@ In: a Batch of numpy arrays.  Out: a few rows at a time as tensors, and of their
 memory, a few positions at a time as a loss.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data.batches import Batch
-from model.compiling import HeadLoss, head_loss
 from model.language_model import LanguageModel
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32_768}  # positions that go through the model at one time
 LOSS_CHUNK = 2048  # positions whose logits exist at one moment; more would only cost memory
+
+HeadLoss = Callable[[LanguageModel, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,14 @@ def micro_batches(batch: Batch, device: torch.device, tokens: int | None = None)
                 portion(batch.positions, start),
                 None if batch.segments is None else portion(batch.segments, start),
             )
+
+
+def head_loss(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
+    """The summed cross-entropy of some positions in nats, a float32 scalar.
+
+    hidden: (positions, width), from `model.hidden`; targets: int64, (positions,), the token that follows each.
+    """
+    return F.cross_entropy(model.logits(hidden), targets, reduction="sum")
 
 
 def chunked_losses(

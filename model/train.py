@@ -19,14 +19,14 @@ from bpe.freed_memory import keep_freed_memory
 from data.batches import Batch, HeldOut
 from model.averaging import Average
 from model.build import LanguageModel
-from model.compiling import HeadLoss, as_written, compile_blocks, compiled_head_loss, head_loss
+from model.compiling import as_written, compile_blocks, compiled_head_loss
 from model.errors import ModelError
 from model.evaluate import evaluate
 from model.hardware import is_want_of_memory, matrix_products_in
 from model.optimizer import Optimizer, learning_rate_multiplier
 from model.parallel import any_of, of_first, rank, share_of, sum_gradients, sum_of
 from model.settings import Limit, TrainConfig
-from model.tensors import MICRO_BATCH_TOKENS, TensorBatch, chunked_losses, micro_batches
+from model.tensors import MICRO_BATCH_TOKENS, HeadLoss, TensorBatch, chunked_losses, head_loss, micro_batches
 
 _log = logging.getLogger("model")
 

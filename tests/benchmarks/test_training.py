@@ -19,7 +19,7 @@ from data.copying import CopyingBatches
 from data.documents import read_texts
 from data.layout import SPECIAL_TOKENS
 from data.tokens import write_token_files
-from model import beginning, plan, stages
+from model import beginning, copying, plan, stages
 from model.build import build
 from model.config import preset
 from model.evaluate import evaluate
@@ -189,7 +189,7 @@ def test_nothing_of_uncopying_teaches_to_copy(
     batches, models = [], []
     train = stages.train
     monkeypatch.setattr(plan, "EXERCISES", 1)
-    monkeypatch.setattr(plan, "EXERCISED_FROM", 2)
+    monkeypatch.setattr(copying, "EXERCISED_FROM", 2)
     monkeypatch.setattr(stages, "train", lambda run, of, *rest: batches.append(of) or train(run, of, *rest))
     monkeypatch.setattr(beginning, "lay_out_copying", models.append)
     recipes.RECIPES[recipe](Request(run=tmp_path, texts=texts, steps=2, preset="nano", context=32, device="cpu"))

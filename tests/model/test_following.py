@@ -11,8 +11,9 @@ import torch
 from data.batches import Batch
 from data.copying import CopyingBatches
 from model import following, plan, stages
+from model.copying import EXERCISED_FROM, EXERCISES
 from model.following import Task, follow
-from model.plan import EXERCISED_FROM, EXERCISES, GPU_BATCH_TOKENS
+from model.plan import GPU_BATCH_TOKENS
 from model.request import Request, train_config
 
 TEXTS = {

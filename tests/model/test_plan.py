@@ -1,9 +1,8 @@
 """Laws of the plan: what is chosen follows from the measured speed, and what is left for evaluation from the time."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
-from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -11,42 +10,38 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import plan
+from model import compiling, plan
+from model.choosing import CANDIDATES
+from model.compiling import COMPILED_FROM, LEAST_RATE, pays_to_compile
 from model.config import PRESETS, ModelConfig, preset
+from model.copying import EXERCISED_FROM, EXERCISES
 from model.errors import ConfigError
 from model.expectation import expected_bits_per_byte
-from model.plan import (
+from model.minutes import (
     BETWEEN_SAVES,
-    CANDIDATES,
-    COMPILED_FROM,
-    COMPILING_SECONDS,
     EVALUATION_SHARE,
-    EXERCISED_FROM,
-    EXERCISES,
-    FORGETTING_EPOCHS,
-    GPU_BATCH_TOKENS,
-    JUDGED_EPOCHS,
-    LEAST_FORGETTING_STEPS,
     LEAST_INTERVAL,
-    LEAST_RATE,
     LEAST_TRAINING,
     MOST_EPOCHS,
-    MOST_PARAMETERS,
-    PREPARING_SECONDS,
-    REPEATED,
     SAVED_BYTES,
     SAVED_PER_SECOND,
     SAVING_SECONDS,
     SCORING_COST,
+)
+from model.plan import (
+    FORGETTING_EPOCHS,
+    FORGETTING_EPOCHS_OF_COPIERS,
+    GPU_BATCH_TOKENS,
+    JUDGED_EPOCHS,
+    LEAST_FORGETTING_STEPS,
+    REPEATED,
     STEPS_PER_EPOCH,
     Plan,
-    choose_preset,
-    compiled_gain,
     make_plan,
-    pays_to_compile,
 )
 from model.request import Request
 from model.settings import STAGES, Limit, Stage, TrainConfig
+from tests.model.test_choosing import made_up_machine
 
 CPU = torch.device("cpu")
 RATE = 1e10  # parameters x tokens per second of the machine that the tests make up
@@ -62,51 +57,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "can_compile", lambda _: False)
-
-
-def machine(rate: float, measured: list[ModelConfig] | None = None) -> Callable[..., float]:
-    """What measures the speed of a machine that takes so much longer for a model as it has more parameters."""
-
-    def speed(shape: ModelConfig, *_: object) -> float:
-        if measured is not None:
-            measured.append(shape)
-        return rate / shape.num_parameters
-
-    return speed
-
-
-@given(rate=st.floats(1e7, 1e14), seconds=st.floats(10, 1e5), text=st.floats(1e4, 1e10), compiled=st.booleans())
-def test_the_preset_is_chosen_that_is_expected_to_predict_best(
-    rate: float, seconds: float, text: float, compiled: bool
-) -> None:
-    measured: list[ModelConfig] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "tokens_per_second", machine(rate, measured))
-        chosen = choose_preset(Request(), seconds, STAGES["pretrain"], CPU, torch.float32, text, compiled=compiled)
-
-    def expected(name: str) -> float:
-        parameters = PRESETS[name].num_parameters
-        preparing = PREPARING_SECONDS + compiled * COMPILING_SECONDS
-        training = (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
-        tokens = training * (compiled_gain(PRESETS[name]) if compiled else 1) * rate / parameters
-        tokens = min(tokens, MOST_EPOCHS * text)
-        exercised = tokens / STAGES["pretrain"].batch_tokens >= EXERCISED_FROM
-        return expected_bits_per_byte(parameters, tokens, text, exercised=exercised)
-
-    place = CANDIDATES.index(chosen)
-    small = [name for name in CANDIDATES if PRESETS[name].num_parameters <= MOST_PARAMETERS * text] or CANDIDATES[:1]
-    losses = [expected(name) for name in small]
-    worse = [later >= earlier for earlier, later in pairwise(losses)]
-    assert place == (worse.index(True) if any(worse) else len(worse))  # the first after which it gets no better
-    assert set(measured) <= {PRESETS[name] for name in small}
-    assert measured[:place] == [PRESETS[name] for name in CANDIDATES[:place]]
-    assert len(measured) <= place + 2  # larger ones would only cost time
+    monkeypatch.setattr(compiling, "can_compile", lambda _: False)
 
 
 def test_the_model_that_is_measured_is_of_the_sizes_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[ModelConfig] = []
-    monkeypatch.setattr(plan, "tokens_per_second", machine(RATE, measured))
+    made_up_machine(monkeypatch, RATE, measured)
     request = Request(minutes=1, vocab_size=999, context=64)
     made = make_plan("pretrain", request, CPU)
     assert {(shape.vocab_size, shape.context) for shape in measured} == {(999, 64)}
@@ -121,7 +77,7 @@ def test_time_that_is_over_is_not_reckoned_with(monkeypatch: pytest.MonkeyPatch)
         return "nano"
 
     monkeypatch.setattr(plan, "choose_preset", choose)
-    monkeypatch.setattr(plan, "tokens_per_second", machine(RATE))
+    made_up_machine(monkeypatch, RATE)
     make_plan("pretrain", Request(minutes=2), CPU, spent=50.0)
     assert asked == [70.0]
 
@@ -136,29 +92,14 @@ def test_what_compiling_takes_and_brings_is_reckoned_with_where_the_training_is_
         asked.append(compiled)
         return "nano"
 
-    monkeypatch.setattr(plan, "can_compile", lambda _: True)
+    monkeypatch.setattr(compiling, "can_compile", lambda _: True)
     monkeypatch.setattr(plan, "choose_preset", choose)
     timed(minutes, RATE)
     assert asked == [60 * minutes >= COMPILED_FROM]
 
 
-@pytest.mark.parametrize(
-    ("shape", "measured"),
-    [
-        (preset("nano"), 1.57),
-        (preset("micro"), 1.65),
-        (preset("tiny"), 1.53),
-        (preset("tiny", layers=2, width=384), 1.44),
-        (preset("mini"), 1.25),
-    ],
-)
-def test_compiling_brings_about_what_was_measured_and_never_harm(shape: ModelConfig, measured: float) -> None:
-    assert compiled_gain(shape) == pytest.approx(measured, rel=0.05)
-    assert compiled_gain(replace(shape, width=8192)) == 1
-
-
 def test_a_larger_preset_is_chosen_for_a_text_that_would_be_read_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "tokens_per_second", machine(3e11))
+    made_up_machine(monkeypatch, 3e11)
     request = Request(minutes=15, dtype="float32")
     much, little = (make_plan("pretrain", request, CPU, text_bytes=size) for size in (math.inf, 10**7))
     assert CANDIDATES.index(much.settings.preset) < CANDIDATES.index(little.settings.preset)
@@ -166,19 +107,14 @@ def test_a_larger_preset_is_chosen_for_a_text_that_would_be_read_often(monkeypat
 
 @pytest.mark.parametrize("size", [0, 1, 300_000])
 def test_the_smallest_preset_is_chosen_for_a_text_that_says_little(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "tokens_per_second", machine(1e14))
+    made_up_machine(monkeypatch, 1e14)
     made = make_plan("pretrain", Request(minutes=60, dtype="float32"), CPU, text_bytes=size)
     assert made.settings.preset == CANDIDATES[0]
 
 
-def test_candidates_stand_from_small_to_large() -> None:
-    sizes = [PRESETS[name].num_parameters for name in CANDIDATES]
-    assert sizes == sorted(sizes)
-
-
 def timed(minutes: float, rate: float, **options: object) -> Plan:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "tokens_per_second", machine(rate))
+        made_up_machine(patch, rate)
         return make_plan("pretrain", Request(minutes=minutes, dtype="float32", **options), CPU)  # type: ignore[arg-type]
 
 
@@ -221,7 +157,7 @@ def test_a_long_training_is_compiled_where_the_machine_can(seconds: float | None
     by_time, by_steps = Limit(seconds=seconds), Limit(steps=steps)
     assert not pays_to_compile(shape, by_time, batch_tokens, CPU)  # this one cannot
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "can_compile", lambda _: True)
+        patch.setattr(compiling, "can_compile", lambda _: True)
         assert pays_to_compile(shape, by_time, batch_tokens, CPU) == (seconds is None or seconds >= COMPILED_FROM)
         operations = steps * batch_tokens * shape.operations_per_token
         assert pays_to_compile(shape, by_steps, batch_tokens, CPU) == (operations >= COMPILED_FROM * LEAST_RATE["cpu"])
@@ -259,7 +195,7 @@ def test_finetuning_plans_for_the_pretrained_model() -> None:
 def test_without_a_limit_a_cpu_trains_for_a_time_and_a_gpu_until_nothing_improves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plan, "tokens_per_second", machine(RATE))
+    made_up_machine(monkeypatch, RATE)
     assert make_plan("pretrain", Request(dtype="float32"), CPU).limit == Limit(seconds=1200)
     assert make_plan("finetune", Request(dtype="float32"), CPU).limit == Limit(seconds=600)
     gpu = make_plan("pretrain", Request(dtype="float32"), torch.device("cuda"))
@@ -353,12 +289,15 @@ def test_steps_that_were_asked_for_are_all_taken_with_dropout_where_pairs_repeat
     assert pretraining.settings.config.dropout == 0
 
 
-@given(tokens_per_epoch=st.integers(1, 10**9), batch_tokens=st.integers(256, 10**6))
-def test_weights_forget_within_a_time_through_a_small_text(tokens_per_epoch: int, batch_tokens: int) -> None:
-    request = Request(steps=10, preset="nano", batch_tokens=batch_tokens, dtype="float32")
+@given(tokens_per_epoch=st.integers(1, 10**9), batch_tokens=st.integers(256, 10**6), steps=st.sampled_from([10, 10**6]))
+def test_weights_forget_within_a_time_through_a_small_text(
+    tokens_per_epoch: int, batch_tokens: int, steps: int
+) -> None:
+    request = Request(steps=steps, preset="nano", batch_tokens=batch_tokens, dtype="float32")
     config = pretraining(request, tokens_per_epoch)
     in_a_step = config.learning_rate * config.weight_decay  # taken off a weight
-    steps = max(LEAST_FORGETTING_STEPS, FORGETTING_EPOCHS * tokens_per_epoch / (config.rows(256) * 256))
+    epochs = FORGETTING_EPOCHS_OF_COPIERS if steps >= EXERCISED_FROM else FORGETTING_EPOCHS
+    steps = max(LEAST_FORGETTING_STEPS, epochs * tokens_per_epoch / (config.rows(256) * 256))
     usual = STAGES["pretrain"].weight_decay
     assert config.weight_decay == usual or math.exp(-in_a_step * steps) == pytest.approx(1 / math.e)
     assert config.weight_decay == pytest.approx(max(usual, 1 / (config.learning_rate * steps)))
@@ -417,18 +356,3 @@ def test_a_step_takes_in_a_small_part_of_a_text_also_on_a_gpu(tokens_per_epoch: 
     assert ((made.limit.steps or 0) - 1) * a_step < tokens <= (made.limit.steps or 0) * a_step
     asked = Request(tokens=tokens, batch_tokens=9_000, dtype="float32")
     assert pretraining(asked, tokens_per_epoch, 9, gpu).batch_tokens == 9_000
-
-
-def test_a_preset_that_the_device_has_no_room_for_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    fits = CANDIDATES[:2]
-
-    def speed(shape: ModelConfig, *_: object) -> float:
-        if shape not in [PRESETS[name] for name in fits]:
-            raise MemoryError
-        return 1e9  # so fast that the largest would be chosen
-
-    monkeypatch.setattr(plan, "tokens_per_second", speed)
-    assert choose_preset(Request(), 600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False) == fits[-1]
-    fits = ()
-    with pytest.raises(MemoryError):
-        choose_preset(Request(), 600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False)

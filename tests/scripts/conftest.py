@@ -49,7 +49,7 @@ WORDS = [
 @pytest.fixture(autouse=True)
 def nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes longer than all that is trained here; tests/model/test_compiling.py is about it."""
-    monkeypatch.setattr("model.plan.can_compile", lambda _: False)
+    monkeypatch.setattr("model.compiling.can_compile", lambda _: False)
 
 
 @pytest.fixture(autouse=True)

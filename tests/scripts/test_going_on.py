@@ -74,12 +74,12 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     pretrain: Door, tmp_path: Path, same_weights: Same, complaint: Said, monkeypatch: pytest.MonkeyPatch, exercises: int
 ) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    from model import plan, report
+    from model import copying, plan, report
 
     wide = ("--layers", 2, "--width", 128)  # room for heads that copy
     if exercises:
         monkeypatch.setattr(plan, "EXERCISES", exercises)
-        monkeypatch.setattr(plan, "EXERCISED_FROM", 1)
+        monkeypatch.setattr(copying, "EXERCISED_FROM", 1)
     assert pretrain(straight, *wide) == 0
     assert RunFolder(straight).stage("pretrain")["settings"]["train"]["exercises"] == exercises
 

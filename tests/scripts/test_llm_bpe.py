@@ -17,7 +17,8 @@ from data import documents
 from data.sources import PAIRS, TEXTS
 from model import beginning
 from model.config import PRESETS
-from model.plan import SAVING_SECONDS, Plan
+from model.minutes import SAVING_SECONDS
+from model.plan import Plan
 from model.run import RunFolder
 
 Door = Callable[..., int]

@@ -1,0 +1,50 @@
+"""Where the minutes of a timed training go, besides into its steps.
+
+In: settings, and how many tokens per second the machine trains on.  Out: how often to evaluate, on how much text, and
+what to keep free for the end. All times are in seconds.
+"""
+
+import math
+
+from model.config import ModelConfig
+from model.settings import Limit, TrainConfig
+
+MOST_EPOCHS = 12  # times through a text; the last of them bring little (LOG.md)
+MEASURING_SHARE = 0.05  # of the time: a model whose first steps take longer than this is measured by those alone
+LEAST_TRAINING = 0.1  # of the time, where preparing would leave less
+BETWEEN_SAVES = 300.0  # at most, that a kill can cost
+EVALUATION_SHARE = 0.03  # of the time, at most
+ONE_EVALUATION_SHARE = 0.005  # of the time, at most; so there are as many as go into EVALUATION_SHARE, or more
+LEAST_INTERVAL = 20  # steps between two evaluations
+TINY = 1e-6  # a share that makes an interval longer than any training
+# of a training step for as many tokens: a forward pass alone, windows that overlap by half, latest and averaged weights
+SCORING_COST = 2 * 2 / 3
+SAVING_SECONDS = 3.0  # the last save and the plot, but for what grows with the model:
+SAVED_BYTES, SAVED_PER_SECOND = 24, 3e8  # of each weight, in resume.pt and the folder; bytes written and hashed
+
+
+def training_seconds(seconds: float, preparing: float) -> float:
+    """What of a timed training is left for its steps, about, when preparing and evaluation have had their part."""
+    return (1 - EVALUATION_SHARE) * max(LEAST_TRAINING * seconds, seconds - preparing)
+
+
+def scored_tokens(config: TrainConfig, shape: ModelConfig, seconds: float, speed: float) -> int:
+    """Held-out tokens of one evaluation of a training of so many seconds, at so many tokens a second."""
+    return max(shape.context, min(config.eval_tokens, int(ONE_EVALUATION_SHARE * seconds * speed / SCORING_COST)))
+
+
+def evaluation_interval(config: TrainConfig, scored: int, limit: Limit, speed: float) -> int:
+    """Steps between two evaluations of so many tokens, so that all of them have their share of the time.
+
+    speed: tokens per second, of a timed training, which is evaluated at its beginning and its end too.
+    """
+    cost = SCORING_COST * scored  # in tokens of training
+    ends = 2 * cost / speed / limit.seconds if limit.seconds is not None and speed else 0.0
+    return max(LEAST_INTERVAL, math.ceil(cost / config.batch_tokens / max(EVALUATION_SHARE - ends, TINY)))
+
+
+def closing_seconds(config: TrainConfig, shape: ModelConfig, speed: float) -> float:
+    """What to keep free for the last evaluation and the last save."""
+    saving = SAVING_SECONDS + SAVED_BYTES * shape.num_parameters / SAVED_PER_SECOND
+    step = config.batch_tokens / speed  # may begin at the last moment; in the mean one does so half a step before
+    return saving + config.eval_tokens * SCORING_COST / speed + step / 2
