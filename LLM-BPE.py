@@ -57,7 +57,12 @@ def parser() -> CommandParser:
     data.add_argument("--downloads", type=Path, metavar="DIR", help="where downloads are kept (default downloads)")
 
     end = parser.add_argument_group("when to end (one of them; default: what this machine can do well)")
-    end.add_argument("--minutes", type=float, metavar="M", help="train the best model this machine can in M minutes")
+    end.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="train the best model this machine can in M minutes (of --stage all, two thirds are pretraining)",
+    )
     end.add_argument("--steps", type=int, metavar="N", help="train for N optimizer steps")
     end.add_argument("--tokens", type=int, metavar="N", help="train on N tokens")
 

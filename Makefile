@@ -10,8 +10,9 @@ help:
 	@echo "make story   train a small model on data/sample (minutes, on the CPU) and let it write a story"
 	@echo "make test    the whole test suite"
 	@echo "make check   formatting, lint, strict types, fast tests: one yes or no, in two minutes on two cores"
-	@echo "make bench-training   our minutes of training beside AdamW's, the seed's and nanoGPT's recipes: hours; BOOKS, HELD_OUT as below"
 	@echo "make bench   the benchmarks; BOOKS=PATH, PAIRS=PATH give them real texts, HELD_OUT=FILE names books to measure on"
+	@echo "make bench-training   our minutes of training beside AdamW's, the seed's and nanoGPT's recipes: hours; BOOKS, HELD_OUT as above"
+	@echo "make evolution   what each change from the seed's design is worth (docs/evolution.md): an hour and a half; BOOKS as above"
 
 setup: .venv/ready
 .venv/ready: requirements.txt

@@ -1,4 +1,7 @@
-"""One way to show progress: on a terminal, on stderr, and only for what takes more than two seconds."""
+"""One way to show progress: on a terminal, on stderr, and only for what takes more than two seconds.
+
+In: how much there is to do, and what it is called.  Out: a tqdm bar.
+"""
 
 import sys
 from typing import TYPE_CHECKING, Any

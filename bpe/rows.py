@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-WORD = 8  # bytes
+WORD = 8  # bytes that are copied at a time, as processors call them: no word of a text
 UNCHECKED: Final = "wrap"  # mode of `take` for places that are certainly there: it is faster than to look
 WORDS = 4  # of a row that are written together with those of other rows; what is longer, and rare, is copied by itself
 

@@ -119,8 +119,8 @@ class HeldOut:
 
     Of a document every token but the last END is scored, over the UTF-8 bytes of the text; of a pair the story and its
     END, over the story's bytes plus one. With `max_tokens` so many are scored at most: of pairs every k-th, whole; of
-    documents the beginnings up to one length, LEAST_SHARE contexts or more where there is as much, and for that only
-    every k-th document where it must be. (One pair, or LEAST_SHARE contexts of one document, is always scored.)
+    documents the beginnings, all up to the same length, LEAST_SHARE contexts or more; where that is too much in all,
+    of every k-th document only. (One pair, or LEAST_SHARE contexts of one document, is always scored.)
 
     num_tokens: tokens scored.  num_bytes: the UTF-8 bytes they stand for, an END counted as one.
     Raises DataError for a context under data.layout.MIN_CONTEXT.

@@ -27,7 +27,7 @@ COPYING = 2  # tells these random numbers from those of other things
 class CopyingBatches:
     """Step t's batch is a pure function of (seed, t), as that of the text is.
 
-    text: the batches of step `exercises` on, none of them left out. vocab_size: ids that an exercise may have.
+    text: its step 0 comes at step `exercises`; none is left out. vocab_size: ids that an exercise may have.
     """
 
     def __init__(self, text: TrainingBatches, *, exercises: int, vocab_size: int) -> None:

@@ -1,6 +1,7 @@
 """Rows of a batch: which pieces of which documents stand in them.
 
-In: lengths of documents, and an order.  Out: rows, lists of `Piece`s that fill a context and never overflow it.
+In: lengths of documents, or of their pieces, a context, and what the order hangs on.  Out: rows, each `Piece`s of a
+context at most.
 """
 
 from bisect import bisect_left, bisect_right

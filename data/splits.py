@@ -1,7 +1,8 @@
 """Which text is trained on and which is held out to measure by.
 
 In: streams of documents, or of (prompt, story) pairs.  Out: the same, each marked "train" or "valid". The choice hangs
-on what a text says and on nothing else, so it is the same on every machine and in every run. About 5 % is held out.
+on the texts and their order (files': by name), never on chance: the same on every machine and in every run. About 5 %
+is held out.
 
 Nothing stands on both sides: no document, no prompt, and no near-copy of a story; what would is left out of training.
 Such copies make held-out loss look better than it is (Lee et al. 2022, arXiv:2107.06499, section 5).
