@@ -61,7 +61,7 @@ def parser() -> CommandParser:
         "--minutes",
         type=float,
         metavar="M",
-        help="train the best model this machine can in M minutes (of --stage all, two thirds are pretraining)",
+        help="train the best model it can in M minutes, downloads not counted (of --stage all: pretraining two thirds)",
     )
     end.add_argument("--steps", type=int, metavar="N", help="train for N optimizer steps")
     end.add_argument("--tokens", type=int, metavar="N", help="train on N tokens")

@@ -32,7 +32,7 @@ from benchmarks.compression import split_by_name
 from benchmarks.recipes import Trained, kept
 from bpe.command import CommandParser, positive_int, run_command, show
 from bpe.errors import UserError
-from bpe.files import atomic_write, write_json
+from bpe.files import atomic_write, sha256_of, write_json
 from data.batches import HeldOut
 from data.documents import read_texts
 from data.layout import END
@@ -77,7 +77,7 @@ class Bench:
     def __init__(self, texts: Sequence[Path], held_out: Path | None, out: Path) -> None:
         self.texts = tuple(path.resolve() for path in texts)
         fingerprint = text_source(self.texts, None, Path()).fingerprint()[:8]
-        self.out = out / (f"{fingerprint}-{held_out.stem}" if held_out else fingerprint)
+        self.out = out / (f"{fingerprint}-{sha256_of(held_out)[:8]}" if held_out else fingerprint)
         if held_out is not None:
             self.texts = written_apart(self.texts, held_out, self.out / "texts")
         self.source: TextSource = text_source(self.texts, None, Path())

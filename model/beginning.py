@@ -8,7 +8,7 @@ missing or does not fit is said while all that was there still is.
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,12 +27,14 @@ from model.copying import lay_out_copying
 from model.errors import ModelError
 from model.folder import CONFIG, MODEL_FILES, TOKENIZER, WEIGHTS, load_folder
 from model.hardware import DTYPES
+from model.minutes import MEASURING_SHARE, closing_seconds
 from model.optimizer import Optimizer
 from model.plan import Plan, make_plan
 from model.report import RESUME
 from model.request import SHAPE_OPTIONS, Request, StageRecord, refuse_differences, resumed_settings, shape_options
 from model.run import RunFolder
 from model.settings import Stage
+from model.speed import tokens_per_second
 from model.train import Run
 from model.transformer import Transformer
 
@@ -49,6 +51,7 @@ class Beginning:
     plan: Plan
     weights: Mapping[str, Tensor] | None = None  # None: fresh ones, or those of resume.pt
     pretrained: str | None = None  # hash of the file that the weights to finetune are from
+    started: float = field(default_factory=time.monotonic)  # when its data was at hand: its minutes count from there
 
 
 def source_of(stage: Stage, request: Request) -> TextSource | PairSource:
@@ -66,21 +69,22 @@ def record_of(stage: Stage, folder: RunFolder) -> StageRecord | None:
     return StageRecord.from_record(found)
 
 
-def begin_pretraining(folder: RunFolder, request: Request, device: torch.device, started: float) -> Beginning:
-    """A fresh model; its tokenizer is the run's, or trained now on the same texts. started: by time.monotonic()."""
+def begin_pretraining(folder: RunFolder, request: Request, device: torch.device) -> Beginning:
+    """A fresh model; its tokenizer is the run's, or trained now on the same texts."""
     source = text_source(request.texts, request.dataset, request.downloads)
+    started = time.monotonic()
     tokenizer = None
     if has_tokenizer(folder) and not request.restart:
         tokenizer = own_tokenizer(folder, request.vocab_size)
         request = replace(request, vocab_size=tokenizer.vocab_size)
-    text_bytes, spent = bytes_of_text(source.files), time.monotonic() - started
-    plan = make_plan("pretrain", request, device, text_bytes=text_bytes, spent=spent)
+    plan = make_plan("pretrain", request, device, text_bytes=bytes_of_text(source.files))
     if tokenizer is None:
         vocabulary = plan.settings.shape.vocab_size
         tokenizer = train_tokenizer(source, vocabulary, shrink=request.vocab_size is None)
         if not has_tokenizer(folder):  # a restart keeps the old one until the new training begins
             keep_tokenizer(folder, tokenizer, source.name)
-    return Beginning(source, source.fingerprint(), tokenizer, plan.with_vocabulary(tokenizer.vocab_size))
+    plan = plan.with_vocabulary(tokenizer.vocab_size)
+    return Beginning(source, source.fingerprint(), tokenizer, plan, started=started)
 
 
 def batches_of(files: Mapping[Split, TokenFile], tok: Tokenizer, plan: Plan) -> tuple[TrainingBatches, HeldOut]:
@@ -130,7 +134,8 @@ def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) 
     origin_run = RunFolder(pretrained.parent)
     origin_run.verify(*(pretrained / name for name in MODEL_FILES))
     loaded = load_folder(pretrained)
-    preset = origin_run.stage(pretrained.name).get("settings", {}).get("preset", "as pretrained")
+    settings = origin_run.stage(pretrained.name).get("settings")
+    preset = settings.get("preset", "as pretrained") if isinstance(settings, dict) else "as pretrained"
     refuse_differences(
         f"{pretrained} has other sizes, which finetuning keeps",
         {"preset": preset} | shape_options(loaded.model.config),
@@ -145,21 +150,35 @@ def begin_finetuning(folder: RunFolder, request: Request, device: torch.device) 
             f"{found}: the same ids would mean other text; choose another folder with --run"
         )
     source = pair_source(request.pairs, request.dataset, request.downloads)
+    started = time.monotonic()
     plan = make_plan("finetune", request, device, pretrained=(preset, loaded.model.config))
     weights, origin_hash = loaded.model.state_dict(), origin_run.hash_of(pretrained / WEIGHTS)
-    return Beginning(source, source.fingerprint(), loaded.tokenizer, plan, weights, origin_hash)
+    return Beginning(source, source.fingerprint(), loaded.tokenizer, plan, weights, origin_hash, started)
 
 
 def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path, device: torch.device) -> Plan:
     """The plan of a stage that goes on: its own settings, and the limit asked for now if there is one."""
     settings = resumed_settings(stage, record, request, path)
     limit = request.limit(settings.tokens_per_step) or record.limit
+    compiled = record.compiled and can_compile(device)  # the same code gives the same bits
+    closing = record.closing_seconds
+    if limit.seconds is not None and record.limit.seconds is None:  # until now there was no end to keep time free for
+        speed = tokens_per_second(
+            settings.shape,
+            settings.config,
+            device,
+            DTYPES[settings.dtype],
+            compiled,
+            MEASURING_SHARE * limit.seconds,
+            packed=stage == "finetune",
+        )
+        closing = closing_seconds(settings.config, settings.shape, speed)
     return Plan(
         settings,
         limit,
         preparing_seconds=record.preparing_seconds,
-        closing_seconds=record.closing_seconds,
-        compiled=record.compiled and can_compile(device),  # the same code gives the same bits
+        closing_seconds=closing,
+        compiled=compiled,
         most_steps=record.most_steps if limit == record.limit else None,
     )
 

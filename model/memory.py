@@ -6,6 +6,7 @@ written: so it is right for every design, number format and device. (Compiled, a
 rest less.) Python, torch and what the allocator wastes come on top.
 """
 
+import os
 from dataclasses import asdict, dataclass
 
 import torch
@@ -46,9 +47,12 @@ class Memory:
 def fit(run: Run, batch_tokens: int) -> Memory:
     """Halve the run's micro-batch until what training will take is free, or a row is left; return the estimate.
 
-    A system that ends programs where memory runs out, as Linux does, leaves nothing to be halved afterwards.
+    A system that ends programs where memory runs out, as Linux does, leaves nothing to be halved afterwards. Processes
+    on one machine's CPU share what is free there; torchrun says how many they are.
     """
     free = free_memory(run.device)
+    if free is not None and run.device.type == "cpu":
+        free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     while True:
         memory = estimate(run, batch_tokens)
         if free is None or memory.total < FREE_SHARE * free or run.micro_tokens <= run.model.config.context:

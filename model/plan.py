@@ -168,12 +168,10 @@ def make_plan(
     device: torch.device,
     pretrained: tuple[str, ModelConfig] | None = None,
     text_bytes: float = math.inf,
-    spent: float = 0.0,
 ) -> Plan:
     """The plan for a stage that begins.
 
-    pretrained: the model to finetune, its preset's name and its shape. text_bytes: of the text, about. spent: seconds
-    of its time that are over already.
+    pretrained: the model to finetune, its preset's name and its shape. text_bytes: of the text, about.
     Raises ConfigError for sizes that do not go together, and what the device raises where the smallest model does not
     fit.
     """
@@ -191,8 +189,7 @@ def make_plan(
         if request.preset is None and limit.seconds is not None:
             to_compile = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
             tokens_per_epoch = text_bytes / BYTES_PER_TOKEN
-            left = max(0.0, limit.seconds - spent)
-            name = choose_preset(request, left, config, device, dtype, tokens_per_epoch, compiled=to_compile)
+            name = choose_preset(request, limit.seconds, config, device, dtype, tokens_per_epoch, compiled=to_compile)
             notes.append(
                 f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
                 "(--preset NAME insists on another)"
@@ -205,14 +202,12 @@ def make_plan(
     closing = speed = 0.0
     if limit.seconds is not None:
         most = MEASURING_SHARE * limit.seconds
-        speed = tokens_per_second(shape, config, device, dtype, compiled, most)
+        speed = tokens_per_second(shape, config, device, dtype, compiled, most, packed=stage == "finetune")
         derived["eval_tokens"] = scored_tokens(config, shape, limit.seconds, speed)
         derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
         config = train_config(stage, request, **derived)
         closing = closing_seconds(config, shape, speed)
         notes.append(f"measured {speed:,.0f} tokens/s")
-    if request.eval_every is None:
-        config = replace(config, eval_every=evaluation_interval(config, config.eval_tokens, limit, speed))
     settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
     if limit.steps is not None:
         limit = request.limit(settings.tokens_per_step) or limit  # --tokens: now it is known how many a step takes

@@ -70,7 +70,11 @@ class TrainingReport:
 
     def resumed(self, run: Run) -> None:
         """Bring the files of an earlier process into line with the state that training goes on from."""
-        kept = [entry for entry in read_metrics(self.metrics) if entry["step"] <= run.step]
+        kept = [
+            entry
+            for entry in read_metrics(self.metrics)
+            if entry["step"] <= (run.evaluated if "sample" in entry else run.step)
+        ]
         with atomic_write(self.metrics) as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
         self._write_samples()

@@ -92,7 +92,7 @@ class Limit:
         """How much of the training is done, from 0 to 1.
 
         step: optimizer steps taken. seconds: spent so far. plateau: the step at which improvement was seen to have
-        ended, if it has; a training without a limit then decays for the same share of its length as any other.
+        ended, if it has; a training without a limit then decays for PLATEAU_DECAY of the steps it took until then.
         """
         if self.is_given:
             left = math.inf if self.seconds is None else self.seconds - self.after

@@ -31,11 +31,14 @@ def tokens_per_second(
     dtype: torch.dtype,
     compiled: bool = False,
     most_seconds: float = math.inf,
+    *,
+    packed: bool = False,
 ) -> float:
     """Training positions per second of a model of this shape, on random tokens.
 
-    compiled: in compiled code, which a training of the same shape in this process then uses too.
-    most_seconds: what takes longer than that is measured in fewer steps; compiling is not counted.
+    compiled: in compiled code, which a training of the same shape, as packed, in this process then uses too.
+    most_seconds: above 0; what takes longer than that is measured in fewer steps; compiling is not counted.
+    packed: as where several short texts stand in a row and must not see each other.
     Of a group of processes the others are taken to be as fast as this one.
     """
     keep_freed_memory()
@@ -46,7 +49,7 @@ def tokens_per_second(
         fit(run, config.rows(shape.context) * shape.context)
         if compiled:
             run.compile()
-        batch = random_batch(config.rows(shape.context), shape)
+        batch = random_batch(config.rows(shape.context), shape, packed=packed)
         seconds: list[float] = []
         not_counted = FIRST_STEPS if compiled else 0
         while len(seconds) < FIRST_STEPS + MEASURED_STEPS and sum(seconds[not_counted:]) < most_seconds:
@@ -56,13 +59,14 @@ def tokens_per_second(
     return world_size() * batch.inputs.size / min(seconds[FIRST_STEPS:] or seconds)
 
 
-def random_batch(rows: int, shape: ModelConfig) -> Batch:
-    """A batch of random tokens, all scored."""
+def random_batch(rows: int, shape: ModelConfig, *, packed: bool = False) -> Batch:
+    """A batch of random tokens, all scored; packed: two texts in a row."""
+    half = np.arange(shape.context, dtype=np.int32) * 2 // shape.context
     ids = np.random.default_rng(0).integers(0, shape.vocab_size, (rows, shape.context + 1))
     return Batch(
         inputs=ids[:, :-1],
         targets=ids[:, 1:],
         scored=np.ones((rows, shape.context), dtype=bool),
         positions=np.tile(np.arange(shape.context), (rows, 1)),
-        segments=None,
+        segments=np.tile(half, (rows, 1)) if packed else None,
     )

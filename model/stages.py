@@ -65,36 +65,35 @@ def run_stages(stage: str, request: Request) -> None:
     Of several processes that torchrun started the first does so, and the others train with it.
     Raises a UserError for whatever the user can put right, and KeyboardInterrupt, after saving, on Ctrl-C.
     """
-    started = time.monotonic()
     request.check(stage)  # before anything is downloaded, measured or written
     kind = pick_device(request.device)
     with group():
         device = own_device(kind)
         with naming_want_of_memory(device, "pass a smaller --preset, --context or --batch-tokens"):
             if rank() == 0:
-                lead(stage, request, device, started)
+                lead(stage, request, device)
             else:
                 for each in TRAINED[stage]:
                     follow(each, request.run, device)
 
 
-def lead(stage: str, request: Request, device: torch.device, started: float) -> None:
-    """What the first process does. started: time.monotonic() when its work began."""
+def lead(stage: str, request: Request, device: torch.device) -> None:
+    """What the first process does."""
     folder = RunFolder(request.run)
     with folder.locked():
         if stage == "tokenizer":
             tokenizer_stage(folder, request)
         elif stage != "all":
-            train_stage(TRAINED[stage][0], folder, request, device, started)
+            train_stage(TRAINED[stage][0], folder, request, device)
         else:
             finetuning = part_of(request, "finetune")
             if request.restart or record_of("finetune", folder) is None:
                 source_of("finetune", finetuning)  # what is missing is said now, not after hours of pretraining
-            train_stage("pretrain", folder, part_of(request, "pretrain"), device, started)
-            if (record := record_of("finetune", folder)) and moved_on(record, folder):
+            train_stage("pretrain", folder, part_of(request, "pretrain"), device)
+            if not request.restart and (record := record_of("finetune", folder)) and moved_on(record, folder):
                 _log.warning("the pretrained model has moved on: finetuning begins anew from it")
                 finetuning = replace(finetuning.with_data_of("finetune", record), restart=True)
-            train_stage("finetune", folder, finetuning, device, time.monotonic())
+            train_stage("finetune", folder, finetuning, device)
 
 
 def moved_on(record: StageRecord, folder: RunFolder) -> bool:
@@ -132,12 +131,13 @@ def tokenizer_stage(folder: RunFolder, request: Request) -> None:
     _log.warning("%d tokens; next: python LLM-BPE.py --stage pretrain%s", tokenizer.vocab_size, run_option(folder.path))
 
 
-def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch.device, started: float) -> None:
-    """Train one stage from where it stands to its limit. started: time.monotonic() when its work began.
+def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch.device) -> None:
+    """Train one stage from where it stands to its limit.
 
     Raises what the parts of it do: a UserError for data, files or options that do not fit, Diverged, and
     KeyboardInterrupt, after saving, where the person stopped it.
     """
+    # What is it to learn from, and from which weights?
     path = folder.path / stage
     record = None if request.restart else record_of(stage, folder)
     if record is not None:
@@ -152,20 +152,23 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
             return
         begun = take_up(stage, folder, request, record, plan)
     elif stage == "pretrain":
-        begun = begin_pretraining(folder, request, device, started)
+        begun = begin_pretraining(folder, request, device)
     else:
         begun = begin_finetuning(folder, request, device)
 
+    # Its text as tokens, and with them the rest of the plan.
     tokens = folder.path / "tokens"
     files = prepared(begun.source.examples, begun.tokenizer, tokens, stage, begun.fingerprint)
     batches, held_out = batches_of(files, begun.tokenizer, begun.plan)
     tokens_per_epoch = batches.positions_per_epoch
     if record is None:
         sizes = tokens_per_epoch, held_out.num_tokens
-        spent = time.monotonic() - started
+        spent = time.monotonic() - begun.started
         begun = replace(begun, plan=begun.plan.for_text(stage, request, *sizes, preparing_seconds=spent))
     plan, config = begun.plan, begun.plan.settings.config
     lessons = lessons_of(batches, held_out, plan)
+
+    # The model and its optimizer, new or as they were saved; from here on the run's folder changes.
     run = build_run(plan, device, begun.weights)
     report = TrainingReport(folder, stage, begun.tokenizer, plan)
     if record is not None:
@@ -173,7 +176,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         report.resumed(run)
         _log.warning("%s goes on from step %d", path, run.step)
     else:
-        run.started = started
+        run.started = begun.started
         refuse_no_time(run, plan)
         folder.forget_stage(stage)
         if request.restart and stage == "pretrain":
@@ -189,6 +192,8 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
         source=begun.fingerprint,
         tokenizer=begun.tokenizer.fingerprint,
     )
+
+    # What is to come, in words; then the training.
     memory = estimate(run, plan.settings.tokens_per_step) if record else fit(run, plan.settings.tokens_per_step)
     parameters = run.model.num_parameters
     expected = plan.expectation(parameters, tokens_per_epoch) if stage == "pretrain" and record is None else []
@@ -211,6 +216,8 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     folder.note_stage(stage, state="finished", summary=summary, step=run.step, seconds=round(run.seconds, 1))
     _log.warning("%s", summary)
     _log.warning("saved in %s; next: %s", path, next_command(stage, folder.path, request.dataset))
+    if report.wants_stop():  # too late for this stage, not for the next
+        raise KeyboardInterrupt
 
 
 def refuse_no_time(run: Run, plan: Plan) -> None:

@@ -90,11 +90,12 @@ def test_activations_grow_with_the_micro_batch_and_no_further(rows: int, kind: s
     assert estimate(run, SHAPE.context).activations == one
 
 
-@given(free=st.integers(10**5, 10**8))
-def test_a_micro_batch_is_halved_until_it_fits_or_is_a_row(free: int) -> None:
+@given(free=st.integers(10**5, 10**8), processes=st.integers(1, 4))
+def test_a_micro_batch_is_halved_until_it_fits_or_is_a_row(free: int, processes: int) -> None:
     run = new_run()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "free_memory", lambda _: free)
+        patch.setattr(memory, "free_memory", lambda _: free * processes)
+        patch.setenv("LOCAL_WORLD_SIZE", str(processes))  # as torchrun does: they share the machine
         needed = fit(run, 4096).total
     assert needed == estimate(run, 4096).total
     assert run.micro_tokens in {4096 >> halvings for halvings in range(8)}

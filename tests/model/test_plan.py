@@ -69,19 +69,6 @@ def test_the_model_that_is_measured_is_of_the_sizes_that_were_asked_for(monkeypa
     assert measured[-1] == made.settings.shape
 
 
-def test_time_that_is_over_is_not_reckoned_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def choose(_: object, seconds: float, *__: object, compiled: bool) -> str:
-        asked.append(seconds)
-        return "nano"
-
-    monkeypatch.setattr(plan, "choose_preset", choose)
-    made_up_machine(monkeypatch, RATE)
-    make_plan("pretrain", Request(minutes=2), CPU, spent=50.0)
-    assert asked == [70.0]
-
-
 @pytest.mark.parametrize("minutes", [1.5, 2.5])
 def test_what_compiling_takes_and_brings_is_reckoned_with_where_the_training_is_long_enough_for_it(
     minutes: float, monkeypatch: pytest.MonkeyPatch
@@ -120,7 +107,7 @@ def timed(minutes: float, rate: float, **options: object) -> Plan:
 
 @given(minutes=st.floats(0.2, 1000), rate=st.floats(1e9, 1e13), name=st.sampled_from(CANDIDATES))
 def test_evaluation_takes_its_share_of_a_timed_training_at_most(minutes: float, rate: float, name: str) -> None:
-    made = timed(minutes, rate, preset=name)
+    made = timed(minutes, rate, preset=name).for_text("pretrain", Request(), 10**12, 10**12, 0)  # is read once at most
     settings, seconds = made.settings, 60 * minutes
     speed = rate / settings.shape.num_parameters
     one = settings.config.eval_tokens * SCORING_COST / speed

@@ -113,10 +113,23 @@ def test_a_stopped_training_goes_back_on_what_it_noted_after_its_last_save(
             evaluate(report, run, step, 3.0)
     whole = report.metrics.read_bytes()
     report.metrics.write_bytes(whole[: len(whole) - cut])  # a kill may cut the last line short
-    run.step = 20
+    run.step = run.evaluated = 20
     report.resumed(run)
     assert [entry["step"] for entry in read_metrics(report.metrics)] == [0, 20]
     assert (report.path / SAMPLES).read_text(encoding="utf-8").count("bits per byte") == 2
+
+
+def test_an_evaluation_that_comes_again_stands_there_once(report: TrainingReport, run: Run) -> None:
+    with report.watching():
+        evaluate(report, run, 0, 3.0)
+        run.step = 20
+        report.stepped(run, loss=5.0, grad_norm=1.0, multiplier=0.5)
+        evaluate(report, run, 20, 2.5)
+    run.step, run.evaluated = 20, 0  # a stop at step 20 saved before the evaluation that was due, and then a kill
+    report.resumed(run)
+    kept = [(entry["step"], "sample" in entry) for entry in read_metrics(report.metrics)]
+    assert kept == [(0, True), (20, False)]
+    assert (report.path / SAMPLES).read_text(encoding="utf-8").count("bits per byte") == 1
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES])

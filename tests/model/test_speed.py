@@ -41,8 +41,12 @@ def test_what_takes_too_long_is_measured_in_one_step(monkeypatch: pytest.MonkeyP
     assert next(clock) == 20
 
 
-def test_a_batch_of_random_tokens_is_scored_whole() -> None:
-    batch = speed.random_batch(3, SHAPE)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_batch_of_random_tokens_is_scored_whole(packed: bool) -> None:
+    batch = speed.random_batch(3, SHAPE, packed=packed)
+    assert (batch.segments is not None) == packed
+    if batch.segments is not None:
+        assert batch.segments.tolist() == [[0] * 8 + [1] * 8] * 3
     assert batch.inputs.shape == batch.targets.shape == (3, SHAPE.context)
     assert batch.scored.all()
     assert (batch.inputs[:, 1:] == batch.targets[:, :-1]).all()

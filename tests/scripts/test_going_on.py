@@ -328,6 +328,29 @@ def test_a_damaged_record_of_a_stage_is_one_line_and_a_restart_goes_on(
     assert pretrain(run, "--restart") == 0
 
 
+def test_a_damaged_record_of_what_is_finetuned_does_no_harm(pretrain: Door, finetune: Door, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pretrain(run)
+    record = json.loads((run / "run.json").read_text())
+    record["stages"]["pretrain"]["settings"] = 5
+    (run / "run.json").write_text(json.dumps(record))
+    assert finetune(run) == 0
+
+
+def test_a_restart_of_all_stages_does_not_ask_what_the_second_was(
+    llm_bpe: Door, corpus: Path, tmp_path: Path, tiny: list[str], quick: list[str]
+) -> None:
+    run = tmp_path / "run"
+    data = ("--texts", corpus / "texts", "--pairs", corpus / "pairs")
+    given = ("--stage", "all", "--run", run, *data, *tiny, *quick, "--steps", 3)
+    assert llm_bpe(*given) == 0
+    record = json.loads((run / "run.json").read_text())
+    record["stages"]["finetune"]["limit"] = 5
+    (run / "run.json").write_text(json.dumps(record))
+    assert llm_bpe(*given, "--seed", 1, "--restart") == 0
+    assert RunFolder(run).stage("finetune")["settings"]["train"]["seed"] == 1
+
+
 def test_a_tokenizer_that_is_there_is_not_trained_anew_unasked(
     llm_bpe: Door, pretrain: Door, corpus: Path, tmp_path: Path, complaint: Said, capfd: Any
 ) -> None:
@@ -348,7 +371,8 @@ def test_a_tokenizer_that_is_there_is_not_trained_anew_unasked(
     assert "was trained with tokenizer" in complaint()
 
 
-def test_all_stages_stopped_in_the_second_go_on_there(
+@pytest.mark.parametrize(("stage", "step", "goes_on"), [("finetune", 2, True), ("pretrain", 4, False)])
+def test_all_stages_stopped_in_the_second_or_at_the_end_of_the_first_go_on_there(
     llm_bpe: Door,
     corpus: Path,
     tmp_path: Path,
@@ -357,6 +381,9 @@ def test_all_stages_stopped_in_the_second_go_on_there(
     same_weights: Same,
     capfd: Any,
     monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    step: int,
+    goes_on: bool,
 ) -> None:
     from model import report
 
@@ -364,7 +391,7 @@ def test_all_stages_stopped_in_the_second_go_on_there(
 
     def press_ctrl_c(self: Any, run: Any, *rest: Any) -> None:
         stepped(self, run, *rest)
-        if self.stage == "finetune" and run.step == 2:
+        if (self.stage, run.step) == (stage, step):
             os.kill(os.getpid(), signal.SIGINT)
 
     def everything(run: Path) -> int:
@@ -375,11 +402,12 @@ def test_all_stages_stopped_in_the_second_go_on_there(
     with monkeypatch.context() as patch:
         patch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
         assert everything(tmp_path / "stopped") == 130
+    assert (tmp_path / "stopped" / "finetune").exists() == goes_on
     capfd.readouterr()
     assert everything(tmp_path / "stopped") == 0
     said = capfd.readouterr().err
     assert "pretrain is finished" in said
-    assert "finetune goes on from step 2" in said
+    assert ("finetune goes on from step 2" in said) == goes_on
     assert same_weights(tmp_path / "straight" / "finetune", tmp_path / "stopped" / "finetune")
 
 
