@@ -160,30 +160,30 @@ def resumed_plan(stage: Stage, record: StageRecord, request: Request, path: Path
     """The plan of a stage that goes on: its own settings, and the limit asked for now if there is one."""
     settings = resumed_settings(stage, record, request, path)
     limit = request.limit(settings.tokens_per_step) or record.limit
-    compiled = record.compiled and can_compile(device)  # the same code gives the same bits
-    closing = record.closing_seconds
-    if limit.seconds is not None and record.limit.seconds is None:  # until now there was no end to keep time free for
-        speed = tokens_per_second(
-            settings.shape,
-            settings.config,
-            device,
-            DTYPES[settings.dtype],
-            compiled,
-            MEASURING_SHARE * limit.seconds,
-            packed=stage == "finetune",
-        )
-        closing = closing_seconds(settings.config, settings.shape, speed)
     return Plan(
         settings,
         limit,
         preparing_seconds=record.preparing_seconds,
-        closing_seconds=closing,
-        compiled=compiled,
+        closing_seconds=record.closing_seconds,
+        compiled=record.compiled and can_compile(device),  # the same code gives the same bits
         most_steps=record.most_steps if limit == record.limit else None,
     )
 
 
-def take_up(stage: Stage, folder: RunFolder, request: Request, record: StageRecord, plan: Plan) -> Beginning:
+def with_time_to_close(stage: Stage, record: StageRecord, plan: Plan, device: torch.device) -> Plan:
+    """The plan of a stage that goes on; where only now a clock ends it, the machine is measured, to end on time."""
+    seconds = plan.limit.seconds
+    if seconds is None or record.limit.seconds is not None:
+        return plan
+    shape, config, dtype = plan.settings.shape, plan.settings.config, DTYPES[plan.settings.dtype]
+    most, packed = MEASURING_SHARE * seconds, stage == "finetune"
+    speed = tokens_per_second(shape, config, device, dtype, plan.compiled, most, packed=packed)
+    return replace(plan, closing_seconds=closing_seconds(config, shape, speed))
+
+
+def take_up(
+    stage: Stage, folder: RunFolder, request: Request, record: StageRecord, plan: Plan, device: torch.device
+) -> Beginning:
     """What a stage that has begun goes on from. Raises ModelError for data, tokenizer or files that are not its own."""
     path = folder.path / stage
     folder.verify(path / RESUME)
@@ -200,7 +200,7 @@ def take_up(stage: Stage, folder: RunFolder, request: Request, record: StageReco
             f"{path} was trained on data {record.source[:12]}, {source.name} is {fingerprint[:12]}; "
             f"give the same data to go on, or pass --restart to train {stage} anew"
         )
-    return Beginning(source, fingerprint, tokenizer, plan)
+    return Beginning(source, fingerprint, tokenizer, with_time_to_close(stage, record, plan, device))
 
 
 def train_tokenizer(source: TextSource, vocab_size: int, *, shrink: bool) -> Tokenizer:

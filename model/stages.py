@@ -150,7 +150,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
             _log.warning("next: %s", next_command(stage, folder.path, request.dataset))
             of_first(None)
             return
-        begun = take_up(stage, folder, request, record, plan)
+        begun = take_up(stage, folder, request, record, plan, device)
     elif stage == "pretrain":
         begun = begin_pretraining(folder, request, device)
     else:

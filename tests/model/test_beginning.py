@@ -11,7 +11,7 @@ from bpe import Tokenizer
 from data.layout import SPECIAL_TOKENS
 from data.sources import TextSource
 from model import beginning
-from model.beginning import begin_pretraining, keep_tokenizer, resumed_plan
+from model.beginning import begin_pretraining, keep_tokenizer, resumed_plan, with_time_to_close
 from model.minutes import SAVING_SECONDS, SCORING_COST, closing_seconds
 from model.plan import Plan, make_plan
 from model.request import Request, StageRecord
@@ -87,13 +87,17 @@ def test_minutes_after_a_training_of_steps_leave_time_for_the_end(
     written = of_steps.to_record() | Request().data_record() | {"state": "finished", "source": "", "tokenizer": ""}
     record = StageRecord.from_record(written)
     settings = record.settings
+
+    def going_on(record: StageRecord, request: Request) -> Plan:
+        return with_time_to_close(stage, record, resumed_plan(stage, record, request, tmp_path, CPU), CPU)
+
     for minutes in (1.0, 10.0):
-        plan = resumed_plan(stage, record, Request(minutes=minutes), tmp_path, CPU)
+        plan = going_on(record, Request(minutes=minutes))
         assert plan.limit == Limit(seconds=60 * minutes)
         assert plan.closing_seconds == closing_seconds(settings.config, settings.shape, 1000.0)
         assert plan.closing_seconds > SAVING_SECONDS + settings.config.eval_tokens * SCORING_COST / 1000.0
     assert packed_as == [stage == "finetune"] * 2
-    assert resumed_plan(stage, record, Request(steps=200), tmp_path, CPU).closing_seconds == 0.0
+    assert going_on(record, Request(steps=200)).closing_seconds == 0.0
     timed = StageRecord.from_record(written | {"limit": Limit(seconds=60.0).to_record(), "closing_seconds": 4.5})
-    assert resumed_plan(stage, timed, Request(minutes=2), tmp_path, CPU).closing_seconds == 4.5
+    assert going_on(timed, Request(minutes=2)).closing_seconds == 4.5
     assert len(packed_as) == 2

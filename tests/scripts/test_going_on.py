@@ -40,6 +40,26 @@ def test_more_steps_go_on_from_a_finished_run(llm_bpe: Door, pretrain: Door, tmp
     assert RunFolder(run).stage("pretrain")["step"] == 6
 
 
+def test_minutes_after_steps_measure_the_machine_where_there_is_something_left_to_train(
+    llm_bpe: Door, pretrain: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model import beginning
+
+    run, measured = tmp_path / "run", []
+
+    def speed(*_: object, packed: bool) -> float:
+        measured.append(packed)
+        return 1e9
+
+    monkeypatch.setattr(beginning, "tokens_per_second", speed)
+    pretrain(run)
+    assert llm_bpe("--stage", "pretrain", "--run", run, "--minutes", 1e-6) == 0  # it is finished
+    assert measured == []
+    assert llm_bpe("--stage", "pretrain", "--run", run, "--minutes", 0.05) == 0
+    assert measured == [False]
+    assert RunFolder(run).stage("pretrain")["closing_seconds"] > 0
+
+
 def test_other_settings_than_the_runs_own_are_listed(
     llm_bpe: Door, pretrain: Door, tmp_path: Path, complaint: Said
 ) -> None:
