@@ -156,12 +156,11 @@ def prepared(
     They fit when they are whole and were made by this tokenizer from the text with the fingerprint `source`. examples:
     gives the source's, with a progress bar that says what for. Raises what `write_token_files` raises.
     """
-    try:
-        files = {split: TokenFile.open(token_file_path(folder, name, split), tok) for split in SPLITS}
-    except DataError:
-        files = {}
-    if files and all(file.manifest.source == source for file in files.values()):
-        return files
+    paths = {split: token_file_path(folder, name, split) for split in SPLITS}
+    with contextlib.suppress(DataError):
+        # Only manifests are read of files that do not fit: Windows replaces no file that is mapped.
+        if all(Manifest.load(path.with_suffix(".json")).source == source for path in paths.values()):
+            return {split: TokenFile.open(path, tok) for split, path in paths.items()}
     return write_token_files(examples("encoding"), tok, folder, name, source=source)
 
 

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +139,36 @@ def test_files_that_fit_are_used_again_and_others_written_anew(tok, tmp_path):
     assert [run("two"), run("two")] == [True, False]
     path.with_suffix(".json").unlink()
     assert [run("two"), run("two")] == [True, False]
+
+
+def test_no_file_is_mapped_while_another_takes_its_place(tok, tmp_path, monkeypatch):
+    """Windows would refuse it."""
+    mapped, replace, still_there = [], Path.replace, []
+
+    def noted(path: Path, *mapping: Any) -> np.memmap[Any, Any]:
+        tokens = memmap(path, *mapping)
+        mapped.append(weakref.ref(tokens))
+        return tokens
+
+    def seen(self: Path, target: Path) -> Path:
+        still_there.append(sum(tokens() is not None for tokens in mapped))
+        return replace(self, target)
+
+    def prepare(source: str, tok: Tokenizer = tok) -> None:
+        prepared(lambda purpose: documents(CORPUS), tok, tmp_path, "a", source)
+
+    memmap = np.memmap
+    prepare("one")
+    monkeypatch.setattr(np, "memmap", noted)
+    monkeypatch.setattr(Path, "replace", seen)
+    prepare("one")
+    prepare("two")
+    prepare("two", Tokenizer.train([CORPUS], vocab_size=265, special_tokens=SPECIAL_TOKENS))
+    path = token_file_path(tmp_path, "a", "valid")
+    path.write_bytes(path.read_bytes()[:-1])
+    prepare("two")
+    assert len(mapped) > 4
+    assert set(still_there) == {0}
 
 
 def test_another_tokenizer_is_refused_with_both_fingerprints(tok, written):
