@@ -17,6 +17,7 @@ from bpe.progress import progress_bar
 from data.documents import Pair
 from data.sources import pair_source
 from model.loading import load
+from model.originality import one_a_prompt
 from model.story import Story
 from model.story_settings import MAX_TOKENS
 from model.writing import in_turn
@@ -29,15 +30,11 @@ def held_out_pairs(pairs: Path, num: int) -> list[Pair]:
     """
     if num < 1:
         raise UsageError(f"--num {num} asks for no story; pass 1 or more")
-    held_out = (pair for split, pair in pair_source(pairs, None, Path()).examples() if split == "valid")
-    seen = dict[str, Pair]()
-    for pair in held_out:
-        seen.setdefault(pair.prompt, pair)
-        if len(seen) == num:
-            break
-    if not seen:
+    examples = pair_source(pairs, None, Path()).examples()
+    found = one_a_prompt((pair for split, pair in examples if split == "valid"), num)
+    if not found:
         raise UsageError(f"{pairs} has no held-out pairs; put some beside it as valid.wp_source and valid.wp_target")
-    return list(seen.values())
+    return found
 
 
 def parser() -> CommandParser:

@@ -15,6 +15,7 @@ above the first row's, the method writes what the model would not.
 """
 
 import argparse
+import json
 import math
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -24,9 +25,9 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.endings import held_out_pairs
-from benchmarks.repetition import WORDS, compare, show_rows
-from bpe.command import CommandParser, run_command
+from bpe.command import CommandParser, run_command, show
 from model.loading import load
+from model.originality import WORDS, compare, table
 from model.story import Story
 from model.story_settings import Sampling
 
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     for name, written in stories.items():
         bits = [bit for story in written for bit in story.bits]
         rows[name]["bits"] = round(sum(bits) / len(bits), 2)
-    show_rows(rows, len(pairs), as_json=args.json)
+    show(json.dumps({"stories": len(pairs), "figures": rows}) + "\n" if args.json else table(rows, len(pairs)))
 
 
 def parser() -> CommandParser:
