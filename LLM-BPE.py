@@ -101,10 +101,10 @@ def run(argv: Sequence[str] | None) -> None:
     """Do what the options ask. Raises a UserError for what the user can put right, KeyboardInterrupt after saving."""
     level = logging.WARNING
     if os.environ.get("RANK", "0") != "0":  # one of several processes (model/parallel.py), and not the one that speaks
-        from model.parallel import join
+        from model.parallel import join, rank
 
         join()  # once the first process is there too, what was asked for has passed its checks
-        level = logging.ERROR
+        level = logging.ERROR if rank() else logging.WARNING
     options: dict[str, Any] = vars(parser().parse_args(argv))
     from model.request import Request  # torch takes a second to import; wrong options are refused before
     from model.stages import run_stages

@@ -16,7 +16,8 @@ from model.errors import ModelError
 DEVICES = ("cuda", "mps", "cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CONTAINER = Path("/sys/fs/cgroup")
-NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory")  # of CUDA and MPS, the CPU, Windows
+# of CUDA and MPS, their libraries of products, the CPU, Windows
+NO_ROOM = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -32,7 +33,8 @@ def pick_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
         if device.type not in DEVICES:
             raise RuntimeError(f"nothing here was tried on {device.type}")
-        torch.empty(1, device=device)
+        if name not in _present():  # torch knows; where it is, each of several processes will have its own
+            torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises AssertionError when built without CUDA
         raise ModelError(
             f"no device {name!r} here; this machine has {', '.join(_present())}: pass --device {_present()[0]}"

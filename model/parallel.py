@@ -15,6 +15,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from textwrap import shorten
 from typing import TypeVar
 
 import torch
@@ -23,21 +24,25 @@ from torch import nn
 
 from data.batches import Batch
 from model.errors import ModelError
+from model.hardware import is_want_of_memory
 
 PATIENCE = timedelta(
     days=7
 )  # others wait while the first downloads and encodes; a process that ends is noticed at once
 
+MOST_TOLD = 200  # characters of what torch says of it
+
 Value = TypeVar("Value")
 
 
 class Left(ModelError):
-    """Another process of the group has ended."""
+    """Another process of the group has ended, or cannot be reached."""
 
-    def __init__(self) -> None:
+    def __init__(self, cause: Exception) -> None:
+        told = shorten(str(cause), MOST_TOLD, placeholder=" ...")
         super().__init__(
-            "another process of this training ended; what it said, if anything, stands above: "
-            "the same command goes on from the last save"
+            f"another process of this training ended ({told}); what it said, if anything, stands above: "
+            "the same command, without --restart, goes on from the last save"
         )
 
 
@@ -52,8 +57,10 @@ def join() -> None:
                 f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} not set: start several processes "
                 "with torchrun, or unset WORLD_SIZE for one"
             )
+        # Named, since torch would set up one of the two alone: values go by the CPU, gradients by the GPU.
+        backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         with _others_needed():
-            dist.init_process_group(timeout=PATIENCE)  # gloo for tensors on the CPU, nccl on GPUs
+            dist.init_process_group(backends, timeout=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -153,8 +160,10 @@ def _reduced(value: float, how: dist.ReduceOp.RedOpType) -> float:
 
 @contextlib.contextmanager
 def _others_needed() -> Iterator[None]:
-    """Raise Left for the errors of a group that has lost a process."""
+    """Raise Left for the errors of a group that has lost a process; want of memory is raised as it is."""
     try:
         yield
     except RuntimeError as error:  # gloo's are plain ones, nccl's a kind of them
-        raise Left from error
+        if is_want_of_memory(error):
+            raise
+        raise Left(error) from error

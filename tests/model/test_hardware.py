@@ -34,6 +34,20 @@ def test_the_best_device_there_is_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
     assert pick_device("cpu") == CPU
 
 
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_kind_of_device_that_is_here_is_not_tried_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of several processes would take memory of the first GPU for that."""
+
+    def tried(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    machine(monkeypatch, cuda=True, mps=True)
+    monkeypatch.setattr(torch, "empty", tried)
+    assert pick_device(name) == torch.device(name)
+    with pytest.raises(ModelError, match="no device 'cuda:9' here"):
+        pick_device("cuda:9")
+
+
 @pytest.mark.parametrize("name", ["abacus", "meta", "cuda:99", ""])
 def test_a_device_that_is_not_here_is_one_line_that_names_those_that_are(
     name: str, monkeypatch: pytest.MonkeyPatch

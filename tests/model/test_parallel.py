@@ -85,12 +85,15 @@ def test_a_process_on_its_own_gets_back_what_it_gives() -> None:
         assert own_device(device) == device
 
 
+BROKEN = "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:35139"
+
+
 @pytest.fixture
 def broken_group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two processes, the other of which has ended."""
 
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:35139")
+        raise RuntimeError(BROKEN)
 
     for name in ("all_reduce", "broadcast", "broadcast_object_list"):
         monkeypatch.setattr(dist, name, fail)
@@ -108,8 +111,35 @@ def test_a_group_that_lost_a_process_is_one_line() -> None:
         lambda: any_of(False),
         lambda: of_first(1),
     ):
-        with pytest.raises(Left, match=r"^another process of this training ended; .*the same command goes on"):
+        with pytest.raises(Left, match=r"^another process of this training ended \(.*\); .*the same command, ") as left:
             work()
+        assert BROKEN in str(left.value)
+
+
+def test_want_of_memory_in_a_group_is_no_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(dist, "all_reduce", fail)
+    with as_process(0, 2), pytest.raises(torch.OutOfMemoryError):
+        sum_of(1.0)
+
+
+@pytest.mark.parametrize(("cuda", "nccl"), [(True, True), (True, False), (False, True)])
+def test_a_group_can_speak_by_the_cpu_and_by_gpus_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, nccl: bool
+) -> None:
+    """What torch does on its own account is one of the two, by how it was built."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(dist, "is_nccl_available", lambda: nccl)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend=None, **_: asked.append(backend))
+    for name, value in {"WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "here", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    parallel.join()
+    devices = dist.distributed_c10d.BackendConfig(dist.Backend(asked[0])).get_device_backend_map()
+    assert devices["cpu"] == "gloo"
+    assert devices.get("cuda") == ("nccl" if cuda and nccl else "gloo")
 
 
 @pytest.mark.parametrize(("kind", "gpus"), [("cuda", 1), ("mps", 0)])

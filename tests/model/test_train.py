@@ -141,12 +141,13 @@ def test_micro_batch_size_never_changes_the_gradient(seed: int, rows_each: int, 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     MemoryError(),
 ]
 
 
 @pytest.mark.parametrize("place", ["hidden", "logits", "backward"])
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "python"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "cpu", "cublas", "python"])
 @pytest.mark.parametrize("call", [1, 2])
 def test_out_of_memory_halves_the_micro_batch_and_the_step_stays_the_same(
     monkeypatch: pytest.MonkeyPatch, place: str, error: Exception, call: int
