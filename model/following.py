@@ -67,8 +67,7 @@ def follow(stage: Stage, folder: Path, device: torch.device) -> None:
         run = build_run(task.plan, device)
         if task.resumed:
             load_checkpoint(folder / stage / RESUME, run)
-        else:
-            fit(run, task.plan.settings.tokens_per_step)
+        fit(run, task.plan.settings.tokens_per_step)
         if task.plan.compiled:
             run.compile()
         give_weights_of_first(run.model)

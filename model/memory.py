@@ -8,6 +8,7 @@ rest less.) Python, torch and what the allocator wastes come on top.
 
 import os
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class Memory:
 
 
 def fit(run: Run, batch_tokens: int) -> Memory:
-    """Halve the run's micro-batch until what training will take is free, or a row is left; return the estimate.
+    """Halve the run's micro-batch until what training will take besides is free, or a row is left; return the estimate.
 
     A system that ends programs where memory runs out, as Linux does, leaves nothing to be halved afterwards. Processes
     on one machine's CPU share what is free there; torchrun says how many they are.
@@ -53,9 +54,10 @@ def fit(run: Run, batch_tokens: int) -> Memory:
     free = free_memory(run.device)
     if free is not None and run.device.type == "cpu":
         free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    there = held(run)
     while True:
         memory = estimate(run, batch_tokens)
-        if free is None or memory.total < FREE_SHARE * free or run.micro_tokens <= run.model.config.context:
+        if free is None or memory.total - there < FREE_SHARE * free or run.micro_tokens <= run.model.config.context:
             return memory
         run.micro_tokens = min(run.micro_tokens, batch_tokens) // 2
 
@@ -79,6 +81,16 @@ def estimate(run: Run, batch_tokens: int) -> Memory:
         optimizer=run.optimizer.state_bytes,
         activations=2 * one_row - two_rows + left_by_all + left_by_all // config.layers,
         logits=bytes_per_logit * min(tokens, LOSS_CHUNK) * config.vocab_size,
+    )
+
+
+def held(run: Run) -> int:
+    """Bytes of what the run has on its device already, new or as it was saved: weights and the optimizer's state."""
+    states = (state.values() for part in run.optimizer.parts for state in part.state.values())
+    best = run.best.weights.values() if run.best else ()
+    tensors = chain(run.model.parameters(), run.average.weights.values(), best, *states)
+    return sum(
+        tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor) and tensor.device.type == run.device.type
     )
 
 

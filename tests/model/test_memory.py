@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from model import memory
 from model.build import build
 from model.config import ModelConfig, preset
-from model.memory import estimate, fit
+from model.memory import estimate, fit, held
 from model.optimizer import Optimizer
 from model.settings import STAGES
-from model.train import Run
+from model.train import Best, Run
 
 ROOT = Path(__file__).parents[2]
 SHAPE = ModelConfig(vocab_size=50, context=32, width=16, layers=2, heads=2, kv_heads=1, hidden=24, head_size=8)
@@ -96,13 +96,26 @@ def test_a_micro_batch_is_halved_until_it_fits_or_is_a_row(free: int, processes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "free_memory", lambda _: free * processes)
         patch.setenv("LOCAL_WORLD_SIZE", str(processes))  # as torchrun does: they share the machine
-        needed = fit(run, 4096).total
-    assert needed == estimate(run, 4096).total
+        needed = fit(run, 4096).total - held(run)
+    assert needed == estimate(run, 4096).total - held(run)
     assert run.micro_tokens in {4096 >> halvings for halvings in range(8)}
     assert needed < free or run.micro_tokens == SHAPE.context
     if run.micro_tokens < 4096:
         run.micro_tokens *= 2
-        assert estimate(run, 4096).total >= memory.FREE_SHARE * free
+        assert estimate(run, 4096).total - held(run) >= memory.FREE_SHARE * free
+
+
+def test_what_a_run_has_already_is_weights_and_state_and_those_on_its_own_device() -> None:
+    run = new_run()
+    weights = 4 * run.model.num_parameters
+    assert held(run) == 2 * weights
+    for parameter in run.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    run.optimizer.step(1.0, run.scaler)
+    run.best = Best(0, 1.0, run.average.weights)
+    assert held(run) == pytest.approx(3 * weights + run.optimizer.state_bytes, rel=1e-2)  # each AdamW counts its steps
+    run.device = torch.device("cuda")
+    assert held(run) == 0
 
 
 def test_where_the_system_does_not_say_what_is_free_nothing_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
