@@ -1,9 +1,11 @@
 """Which preset to train in the minutes there are: the one that is expected to predict best after them.
 
-In: a request, seconds, a text's size.  Out: a preset's name, found by measuring this machine.
+In: a request, seconds, a text's size.  Out: a preset's name and what else was in question, found by measuring this
+machine.
 """
 
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -22,6 +24,14 @@ MOST_PARAMETERS_PER_TOKEN = 8  # of the text: with 6 the larger of two presets w
 PREPARING_SECONDS = 12.0
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The preset to train, and the bits per byte of held-out text to expect of each that was measured, in order."""
+
+    name: str
+    expected: Mapping[str, float]
+
+
 def choose_preset(
     request: Request,
     seconds: float,
@@ -31,7 +41,7 @@ def choose_preset(
     tokens_per_epoch: float,
     *,
     compiled: bool,
-) -> str:
+) -> Choice:
     """The preset of which the lowest held-out loss is to be expected after that time, of a text of so many tokens.
 
     request: sizes that were asked for take the place of each preset's.
@@ -42,7 +52,8 @@ def choose_preset(
     """
     preparing = PREPARING_SECONDS + (COMPILING_SECONDS if compiled else 0.0)
     training = training_seconds(seconds, preparing)
-    chosen, lowest = CANDIDATES[0], math.inf
+    chosen = CANDIDATES[0]
+    expected: dict[str, float] = {}
     for name in CANDIDATES:
         shape = asked_shape(name, request)
         if name != chosen and shape.num_parameters > MOST_PARAMETERS_PER_TOKEN * tokens_per_epoch:
@@ -56,8 +67,8 @@ def choose_preset(
         gain = compiled_gain(shape) if compiled else 1.0
         tokens = min(training * gain * speed, MOST_EPOCHS * tokens_per_epoch)
         exercised = is_exercised(shape, tokens, config.batch_tokens)
-        expected = expected_bits_per_byte(shape.num_parameters, tokens, tokens_per_epoch, exercised=exercised)
-        if expected >= lowest:
+        expected[name] = expected_bits_per_byte(shape.num_parameters, tokens, tokens_per_epoch, exercised=exercised)
+        if name != chosen and expected[name] >= expected[chosen]:
             break
-        chosen, lowest = name, expected
-    return chosen
+        chosen = name
+    return Choice(chosen, expected)

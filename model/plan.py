@@ -18,17 +18,17 @@ from model.copying import EXERCISES, is_exercised
 from model.expectation import expected_bits_per_byte
 from model.hardware import dtype_name, pick_dtype
 from model.minutes import (
-    BETWEEN_SAVES,
     LEAST_INTERVAL,
     MEASURING_SHARE,
     MOST_EPOCHS,
     closing_seconds,
     evaluation_interval,
+    save_interval,
     scored_tokens,
     training_seconds,
 )
 from model.request import DEFAULT_PRESET, Request, Settings, asked_shape, train_config
-from model.settings import STAGES, Limit, Stage, TrainConfig
+from model.settings import PLATEAU_DECAY, STAGES, Limit, Stage, TrainConfig
 from model.speed import tokens_per_second
 
 # without a limit, on a machine without a GPU
@@ -55,7 +55,7 @@ class Plan:
     limit: Limit  # as asked, or as the stage's default
     _: KW_ONLY
     closing_seconds: float = 0.0  # of a timed training, kept free for the last evaluation and the last save
-    tokens_per_second: float = 0.0  # measured, for a timed training
+    tokens_per_second: float = 0.0  # measured, unless steps or tokens end the training
     preparing_seconds: float = 0.0  # of a timed training, gone before its first step
     compiled: bool = False  # whether steps are taken in compiled code (model/compiling.py)
     most_steps: int | None = None  # of a timed training on a small text, which ends before its time
@@ -105,7 +105,7 @@ class Plan:
             config = replace(config, dropout=REPEATED_DROPOUT)
         if request.eval_every is None:
             scored = min(config.eval_tokens, held_out_tokens)
-            interval = evaluation_interval(config, scored, self.limit, self.tokens_per_second)
+            interval = evaluation_interval(config, settings.shape, scored, self.limit, self.tokens_per_second)
             soon = math.ceil(JUDGED_EPOCHS * tokens_per_epoch / config.batch_tokens)
             config = replace(config, eval_every=min(interval, max(LEAST_INTERVAL, soon)))
         return replace(plan, settings=replace(settings, config=config))
@@ -142,7 +142,7 @@ class Plan:
             until = f"for {self.limit.seconds / 60:.3g} minutes"
             until += f", about {self.tokens:,.0f} tokens" if self.tokens else ""  # a resumed stage is not measured
         else:
-            until = f"until {config.patience} evaluations bring no improvement"
+            until = f"until {config.patience} evaluations bring no improvement, then {PLATEAU_DECAY:.0%} longer"
         exercises = [f"the first {config.exercises} steps are exercises in copying, before the text"]
         return [
             *self.notes,
@@ -154,8 +154,11 @@ class Plan:
         ]
 
     def expectation(self, num_parameters: int, tokens_per_epoch: int) -> list[str]:
-        """What a new model will come to, in words; none where only held-out text will end its training."""
-        if not self.tokens:
+        """What a new model will come to, in words; none where only held-out text will end its training.
+
+        What was fitted is our design (model/expectation.py), and tells nothing of the classic one.
+        """
+        if not self.tokens or self.settings.shape.kind == "classic":
             return []
         exercised = self.settings.config.exercises > 0
         expected = expected_bits_per_byte(num_parameters, self.tokens, tokens_per_epoch, exercised=exercised)
@@ -189,10 +192,12 @@ def make_plan(
         if request.preset is None and limit.seconds is not None:
             to_compile = pays_to_compile(PRESETS[name], limit, config.batch_tokens, device)
             tokens_per_epoch = text_bytes / BYTES_PER_TOKEN
-            name = choose_preset(request, limit.seconds, config, device, dtype, tokens_per_epoch, compiled=to_compile)
+            choice = choose_preset(request, limit.seconds, config, device, dtype, tokens_per_epoch, compiled=to_compile)
+            name = choice.name
+            expected = ", ".join(f"{preset} {bits:.2f}" for preset, bits in choice.expected.items())
             notes.append(
-                f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best "
-                "(--preset NAME insists on another)"
+                f"in {limit.seconds / 60:.3g} minutes this machine trains {name} best: {expected} bits per byte "
+                "are expected (--preset NAME insists on another)"
             )
         shape = asked_shape(name, request)
     if config.batch_tokens < shape.context and request.batch_tokens is None:
@@ -200,13 +205,14 @@ def make_plan(
         config = train_config(stage, request, **derived)
     compiled = pays_to_compile(shape, limit, config.batch_tokens, device)
     closing = speed = 0.0
-    if limit.seconds is not None:
-        most = MEASURING_SHARE * limit.seconds
+    if limit.steps is None:
+        seconds = math.inf if limit.seconds is None else limit.seconds
+        most = MEASURING_SHARE * seconds
         speed = tokens_per_second(shape, config, device, dtype, compiled, most, packed=stage == "finetune")
-        derived["eval_tokens"] = scored_tokens(config, shape, limit.seconds, speed)
-        derived["save_every"] = max(1, min(config.save_every, int(BETWEEN_SAVES * speed / config.batch_tokens)))
+        derived["eval_tokens"] = scored_tokens(config, shape, seconds, speed)
+        derived["save_every"] = save_interval(config, shape, speed)
         config = train_config(stage, request, **derived)
-        closing = closing_seconds(config, shape, speed)
+        closing = 0.0 if limit.seconds is None else closing_seconds(config, shape, speed)
         notes.append(f"measured {speed:,.0f} tokens/s")
     settings = Settings(shape=shape, config=config, dtype=dtype_name(dtype), preset=name)
     if limit.steps is not None:

@@ -131,7 +131,7 @@ class TrainingReport:
         plot = plot_losses(entries, self.path / PLOT, title=self.stage)
         assert run.best is not None
         minutes, seconds = divmod(round(run.seconds), 60)
-        without = "" if plot else "; no plot, since matplotlib is not installed"
+        without = "" if plot else "; no plot: pip install matplotlib, and the next training has one"
         return (
             f"{run.step:,} steps in {minutes}:{seconds:02d}, "
             f"best held-out {run.best.bits_per_byte:.4f} bits per byte at step {run.best.step:,}{without}"
@@ -153,8 +153,8 @@ class TrainingReport:
 
     def _time_left(self, run: Run, recent_seconds: float) -> str:
         seconds = math.inf if self.limit.seconds is None else self.limit.seconds - run.seconds
-        if self.limit.steps is not None:
-            seconds = min(seconds, recent_seconds / (len(self.recent) - 1) * (self.limit.steps - run.step))
+        if (last := self.limit.last_step(run.plateau)) is not None:
+            seconds = min(seconds, recent_seconds / (len(self.recent) - 1) * (last - run.step))
         if math.isinf(seconds):
             return ", until it no longer improves"
         minutes, rest = divmod(max(0, round(seconds)), 60)
@@ -169,7 +169,7 @@ class TrainingReport:
         except OSError as error:
             raise FileError(
                 f"cannot write {self.metrics}: {error.strerror or error}; make room there, or allow writing: "
-                "the same command then goes on from the last save"
+                "the same command, without --restart, then goes on from the last save"
             ) from error
 
     def _write_samples(self) -> None:

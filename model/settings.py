@@ -103,6 +103,12 @@ class Limit:
         decayed = min(1.0, (step - plateau) / max(1.0, PLATEAU_DECAY * plateau))
         return 1.0 - decay_share * (1.0 - decayed)
 
+    def last_step(self, plateau: int | None) -> int | None:
+        """The step that ends the training at the latest, where that is known."""
+        if self.is_given or plateau is None:
+            return self.steps
+        return plateau + max(1, math.ceil(PLATEAU_DECAY * plateau))
+
     def to_record(self) -> dict[str, float | None]:
         """What was asked for as JSON values; `Limit(**record)` undoes it."""
         return {"steps": self.steps, "seconds": self.seconds}

@@ -44,7 +44,7 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(
     measured: list[ModelConfig] = []
     with pytest.MonkeyPatch.context() as patch:
         made_up_machine(patch, rate, measured)
-        chosen = choose_preset(Request(), seconds, STAGES["pretrain"], CPU, torch.float32, text, compiled=compiled)
+        choice = choose_preset(Request(), seconds, STAGES["pretrain"], CPU, torch.float32, text, compiled=compiled)
 
     def expected(name: str) -> float:
         parameters = PRESETS[name].num_parameters
@@ -55,7 +55,7 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(
         exercised = tokens / STAGES["pretrain"].batch_tokens >= EXERCISED_FROM
         return expected_bits_per_byte(parameters, tokens, text, exercised=exercised)
 
-    place = CANDIDATES.index(chosen)
+    place = CANDIDATES.index(choice.name)
     small = [
         name for name in CANDIDATES if PRESETS[name].num_parameters <= MOST_PARAMETERS_PER_TOKEN * text
     ] or CANDIDATES[:1]
@@ -65,6 +65,8 @@ def test_the_preset_is_chosen_that_is_expected_to_predict_best(
     assert set(measured) <= {PRESETS[name] for name in small}
     assert measured[:place] == [PRESETS[name] for name in CANDIDATES[:place]]
     assert len(measured) <= place + 2  # larger ones would only cost time
+    assert [PRESETS[name] for name in choice.expected] == measured
+    assert list(choice.expected.values()) == pytest.approx(losses[: len(measured)])
 
 
 def test_candidates_stand_from_small_to_large() -> None:
@@ -96,7 +98,8 @@ def test_a_preset_that_the_device_has_no_room_for_is_not_chosen(monkeypatch: pyt
         return 1e9  # so fast that the largest would be chosen
 
     monkeypatch.setattr(choosing, "tokens_per_second", speed)
-    assert choose_preset(Request(), 600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False) == fits[-1]
+    choice = choose_preset(Request(), 600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False)
+    assert (choice.name, list(choice.expected)) == (fits[-1], list(fits))
     fits = ()
     with pytest.raises(MemoryError):
         choose_preset(Request(), 600, STAGES["pretrain"], CPU, torch.float32, math.inf, compiled=False)

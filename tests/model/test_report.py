@@ -104,6 +104,18 @@ def test_losses_are_recorded_every_so_many_steps(report: TrainingReport, run: Ru
     assert read_metrics(report.metrics)[0].keys() == {"step", "seconds", "loss", "grad_norm", "multiplier"}
 
 
+def test_a_training_without_a_limit_says_how_much_is_left_when_its_end_is_known(
+    report: TrainingReport, run: Run
+) -> None:
+    report.limit = Limit()
+    report.recent.extend((float(step), 5.0) for step in range(-3, 0))
+    run.step = 40
+    assert report._time_left(run, 2.0) == ", until it no longer improves"
+    run.plateau = 40  # ten more steps, of which two are taken
+    run.step = 42
+    assert report._time_left(run, 2.0) == ", 0:08 left"
+
+
 @pytest.mark.parametrize("cut", [0, 1, 25])
 def test_a_stopped_training_goes_back_on_what_it_noted_after_its_last_save(
     report: TrainingReport, run: Run, cut: int
@@ -194,7 +206,7 @@ def test_without_matplotlib_there_is_no_plot_and_the_line_says_why(
     with report.watching():
         evaluate(report, run, 0, 3.0)
     monkeypatch.setattr(builtins, "__import__", import_all_but)
-    assert report.finished(run).endswith("; no plot, since matplotlib is not installed")
+    assert report.finished(run).endswith("; no plot: pip install matplotlib, and the next training has one")
     assert not (report.path / PLOT).exists()
 
 

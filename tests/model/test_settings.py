@@ -109,3 +109,12 @@ def test_of_two_limits_the_one_that_comes_first_ends_a_training(step: int, secon
 
     both = progress(Limit(steps=1_000, seconds=500.0))
     assert both == max(progress(Limit(steps=1_000)), progress(Limit(seconds=500.0)))
+
+
+@given(limit=st.one_of(LIMITS, st.just(Limit())), plateau=st.one_of(st.none(), st.integers(0, 10_000)))
+def test_the_last_step_is_the_one_that_ends_the_training(limit: Limit, plateau: int | None) -> None:
+    last = limit.last_step(plateau)
+    assert (last is None) == (limit.seconds is not None or (not limit.is_given and plateau is None))
+    if last is not None:
+        ends = [limit.progress(step=last + i, seconds=0.0, plateau=plateau, decay_share=0.5) >= 1 for i in (-1, 0)]
+        assert ends == [False, True]
