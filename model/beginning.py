@@ -76,6 +76,11 @@ def begin_pretraining(folder: RunFolder, request: Request, device: torch.device)
     tokenizer = None
     if has_tokenizer(folder) and not request.restart:
         tokenizer = own_tokenizer(folder, request.vocab_size)
+        _log.warning(
+            "with the run's tokenizer: %d tokens, trained on %s; --restart trains another",
+            tokenizer.vocab_size,
+            folder.stage("tokenizer").get("source", "other texts"),
+        )
         request = replace(request, vocab_size=tokenizer.vocab_size)
     plan = make_plan("pretrain", request, device, text_bytes=bytes_of_text(source.files))
     if tokenizer is None:

@@ -39,7 +39,7 @@ from model.errors import ModelError
 from model.folder import TOKENIZER, WEIGHTS
 from model.following import Task, follow
 from model.hardware import naming_want_of_memory, pick_device
-from model.memory import estimate, fit
+from model.memory import fit
 from model.parallel import give_weights_of_first, group, of_first, own_device, rank
 from model.plan import Plan
 from model.report import RESUME, TrainingReport
@@ -94,6 +94,7 @@ def lead(stage: str, request: Request, device: torch.device) -> None:
                 _log.warning("the pretrained model has moved on: finetuning begins anew from it")
                 finetuning = replace(finetuning.with_data_of("finetune", record), restart=True)
             train_stage("finetune", folder, finetuning, device)
+        _log.warning("next: %s", next_command(stage, folder))
 
 
 def moved_on(record: StageRecord, folder: RunFolder) -> bool:
@@ -128,7 +129,7 @@ def tokenizer_stage(folder: RunFolder, request: Request) -> None:
         vocabulary = request.vocab_size or preset(request.preset or DEFAULT_PRESET).vocab_size
         tokenizer = train_tokenizer(source, vocabulary, shrink=request.vocab_size is None)
         keep_tokenizer(folder, tokenizer, source.name)
-    _log.warning("%d tokens; next: python LLM-BPE.py --stage pretrain%s", tokenizer.vocab_size, run_option(folder.path))
+    _log.warning("%d tokens in %s", tokenizer.vocab_size, folder.path / TOKENIZER)
 
 
 def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch.device) -> None:
@@ -147,7 +148,6 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
             _log.warning("the pretrained model has moved on since finetuning began; --restart begins from it")
         if record.is_done(plan.limit):
             _log.warning("%s is finished: %s; more --steps or --minutes go on from its weights", path, record.summary)
-            _log.warning("next: %s", next_command(stage, folder.path, request.dataset))
             of_first(None)
             return
         begun = take_up(stage, folder, request, record, plan, device)
@@ -194,7 +194,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     )
 
     # What is to come, in words; then the training.
-    memory = estimate(run, plan.settings.tokens_per_step) if record else fit(run, plan.settings.tokens_per_step)
+    memory = fit(run, plan.settings.tokens_per_step)
     parameters = run.model.num_parameters
     expected = plan.expectation(parameters, tokens_per_epoch) if stage == "pretrain" and record is None else []
     for line in (*plan.lines(parameters, tokens_per_epoch, device), *expected, memory.line):
@@ -206,7 +206,8 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     with report.watching():
         done = train(run, lessons, held_out, config, plan.training_limit, report)
     if not done:
-        _log.warning("stopped at step %d and saved; the same command goes on from there", run.step)
+        same = "the same command without --restart" if request.restart else "the same command"
+        _log.warning("stopped at step %d and saved; %s goes on from there", run.step, same)
         raise KeyboardInterrupt
     if run.best is None:
         raise ModelError(
@@ -215,7 +216,7 @@ def train_stage(stage: Stage, folder: RunFolder, request: Request, device: torch
     summary = report.finished(run)
     folder.note_stage(stage, state="finished", summary=summary, step=run.step, seconds=round(run.seconds, 1))
     _log.warning("%s", summary)
-    _log.warning("saved in %s; next: %s", path, next_command(stage, folder.path, request.dataset))
+    _log.warning("saved in %s", path)
     if report.wants_stop():  # too late for this stage, not for the next
         raise KeyboardInterrupt
 
@@ -230,12 +231,15 @@ def refuse_no_time(run: Run, plan: Plan) -> None:
         )
 
 
-def next_command(stage: Stage, run: Path, dataset: str | None) -> str:
-    """What a person types after this stage. dataset: what it was trained on, if that has a name."""
+def next_command(stage: str, folder: RunFolder) -> str:
+    """What a person types after this stage; a data set by name, if it was trained on one, goes on where it can."""
+    if stage == "tokenizer":
+        return f"python LLM-BPE.py --stage pretrain{run_option(folder.path)}"
     if stage == "pretrain":
+        dataset = folder.stage(stage).get("dataset")
         same = f" --dataset {dataset}" if dataset in PAIRS else ""
-        return f"python LLM-BPE.py --stage finetune{run_option(run)}{same}"
-    return f'python LLM-Generate.py "A man in a sinking ship"{run_option(run)}'
+        return f"python LLM-BPE.py --stage finetune{run_option(folder.path)}{same}"
+    return f'python LLM-Generate.py "A man in a sinking ship"{run_option(folder.path)}'
 
 
 def run_option(run: Path) -> str:

@@ -89,7 +89,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds spent on this stage so far, all its processes together."""
+        """Wall-clock seconds spent on this stage so far, in earlier processes too."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def progress(self, limit: Limit, config: TrainConfig) -> float:
@@ -103,8 +103,11 @@ class Diverged(ModelError):
     """The loss, its gradient or the held-out score of a run is no number, by what is seen as `sign`."""
 
     def __init__(self, run: Run, sign: str) -> None:
-        kept = "no weights are worth keeping" if run.best is None else f"the weights of step {run.best.step} are kept"
-        super().__init__(f"step {run.step} diverged: {sign}; {kept}; run again with a lower --lr and --restart")
+        if run.best is None:
+            again = "no weights are worth keeping; run again with a lower --lr and --restart"
+        else:
+            again = f"the weights of step {run.best.step} are kept, until a lower --lr with --restart begins anew"
+        super().__init__(f"step {run.step} diverged: {sign}; {again}")
 
 
 class Report(Protocol):

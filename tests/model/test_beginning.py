@@ -9,9 +9,12 @@ import torch
 
 from bpe import Tokenizer
 from data.layout import SPECIAL_TOKENS
-from data.sources import TextSource
+from data.sources import PairSource, TextSource
 from model import beginning
-from model.beginning import begin_pretraining, keep_tokenizer, resumed_plan, with_time_to_close
+from model.beginning import begin_finetuning, begin_pretraining, keep_tokenizer, resumed_plan, with_time_to_close
+from model.build import build
+from model.config import preset
+from model.folder import save_folder
 from model.minutes import SAVING_SECONDS, SCORING_COST, closing_seconds
 from model.plan import Plan, make_plan
 from model.request import Request, StageRecord
@@ -70,6 +73,35 @@ def test_minutes_count_from_when_the_text_is_at_hand(
     with folder.locked():
         begun = begin_pretraining(folder, Request(texts=texts, preset="nano", steps=2), CPU)
     assert at_hand[0] <= begun.started <= tokenizer_asked[0]
+
+
+def test_minutes_of_finetuning_count_from_when_the_pairs_are_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.wp_source").write_text("[ WP ] The ship\n", encoding="utf-8")
+        (tmp_path / f"{split}.wp_target").write_text(TEXT.strip() * 9 + "\n", encoding="utf-8")
+    tok = Tokenizer.train([TEXT * 2], vocab_size=270, special_tokens=SPECIAL_TOKENS)
+    config = preset("nano", layers=1, width=64, context=32, vocab_size=270)
+    save_folder(tmp_path / "run" / "pretrain", build(config).state_dict(), config, tok, stage="pretrain")
+    at_hand, planned = [], []
+    pair_source = beginning.pair_source
+
+    def downloaded(*asked: Any) -> PairSource:
+        source = pair_source(*asked)
+        at_hand.append(time.monotonic())
+        return source
+
+    def plan(*given: Any, **options: Any) -> Plan:
+        planned.append(time.monotonic())
+        return make_plan(*given, **options)
+
+    monkeypatch.setattr(beginning, "pair_source", downloaded)
+    monkeypatch.setattr(beginning, "make_plan", plan)
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        begun = begin_finetuning(folder, Request(pairs=tmp_path, steps=2), CPU)
+    assert at_hand[0] <= begun.started <= planned[0]
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from model.run import RunFolder
@@ -89,12 +90,26 @@ def test_restart_begins_anew_with_other_settings(pretrain: Door, tmp_path: Path,
     assert not same_weights(tmp_path / "before" / "pretrain", run / "pretrain")
 
 
+def press_ctrl_c_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """When the training has taken so many steps."""
+    from model import report
+
+    stepped = report.TrainingReport.stepped
+
+    def press_ctrl_c(self: Any, run: Any, *rest: Any) -> None:
+        stepped(self, run, *rest)
+        if run.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    patch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
+
+
 @pytest.mark.parametrize("exercises", [0, 1, 3])
 def test_ctrl_c_saves_and_the_same_command_goes_on(
     pretrain: Door, tmp_path: Path, same_weights: Same, complaint: Said, monkeypatch: pytest.MonkeyPatch, exercises: int
 ) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    from model import copying, plan, report
+    from model import copying, plan
 
     wide = ("--layers", 2, "--width", 128)  # room for heads that copy
     if exercises:
@@ -103,19 +118,35 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     assert pretrain(straight, *wide) == 0
     assert RunFolder(straight).stage("pretrain")["settings"]["train"]["exercises"] == exercises
 
-    stepped = report.TrainingReport.stepped
-
-    def press_ctrl_c(self: Any, run: Any, *rest: Any) -> None:
-        stepped(self, run, *rest)
-        if run.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with monkeypatch.context() as patch:
-        patch.setattr(report.TrainingReport, "stepped", press_ctrl_c)
+        press_ctrl_c_at(2, patch)
         assert pretrain(stopped, *wide) == 130
     assert "stopped at step 2 and saved" in complaint()
     assert pretrain(stopped, *wide) == 0
     assert same_weights(straight / "pretrain", stopped / "pretrain")
+
+
+def test_a_restart_that_was_stopped_goes_on_without_the_option_as_it_says(
+    pretrain: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Said, capfd: Any
+) -> None:
+    run = tmp_path / "run"
+    assert pretrain(run, "--steps", 1) == 0
+    with monkeypatch.context() as patch:
+        press_ctrl_c_at(2, patch)
+        assert pretrain(run, "--restart") == 130
+    assert "stopped at step 2 and saved; the same command without --restart goes on from there" in complaint()
+    assert pretrain(run) == 0
+    assert "goes on from step 2" in capfd.readouterr().err
+
+
+def test_a_run_that_goes_on_with_less_memory_takes_smaller_micro_batches(
+    pretrain: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    assert pretrain(run) == 0
+    monkeypatch.setattr("model.memory.free_memory", lambda _: 1)
+    assert pretrain(run, "--steps", 6) == 0
+    assert torch.load(run / "pretrain" / "resume.pt", weights_only=True)["micro_tokens"] == 32  # a row
 
 
 @pytest.mark.parametrize("purpose", ["reading", "encoding"])
@@ -227,7 +258,7 @@ def test_a_learning_rate_that_is_far_too_high_ends_in_one_line_with_the_best_wei
     run = tmp_path / "run"
     assert pretrain(run, "--lr", "1e30", "--steps", 9, "--eval-every", 1) == 2
     said = complaint()
-    assert re.search(r"diverged: .*; the weights of step \d+ are kept; run again with a lower --lr", said), said
+    assert re.search(r"diverged: .*; the weights of step \d+ are kept, until a lower --lr with --restart", said), said
     assert all(tensor.isfinite().all() for tensor in weights(run / "pretrain").values())
     RunFolder(run).verify(run)
 
@@ -377,10 +408,10 @@ def test_a_tokenizer_that_is_there_is_not_trained_anew_unasked(
     run = tmp_path / "run"
     given = ("--stage", "tokenizer", "--run", run, "--texts", corpus / "texts")
     assert llm_bpe(*given, "--vocab-size", 300) == 0
-    assert complaint() == f"300 tokens; next: python LLM-BPE.py --stage pretrain --run {run}"
+    assert complaint() == f"next: python LLM-BPE.py --stage pretrain --run {run}"
     assert pretrain(run) == 0
+    assert f"with the run's tokenizer: 300 tokens, trained on {corpus / 'texts'};" in capfd.readouterr().err
     before = (run / "tokenizer.json").read_bytes()
-    capfd.readouterr()
     assert llm_bpe(*given) == 0
     assert "tokenizer.json is finished" in capfd.readouterr().err
     assert llm_bpe(*given, "--vocab-size", 290) == 2

@@ -275,6 +275,24 @@ def test_the_next_command_can_be_typed_as_it_stands(
     assert llm_bpe(*command, *quick, "--steps", 1) == 0
 
 
+def test_all_stages_name_the_next_command_once(
+    llm_bpe: Door, tmp_path: Path, tiny: list[str], quick: list[str], capfd: Any
+) -> None:
+    run = tmp_path / "run"
+    assert llm_bpe("--stage", "all", "--dataset", "sample", "--run", run, *tiny, *quick, "--steps", 1) == 0
+    said = capfd.readouterr().err
+    assert said.count("next: ") == 1
+    assert said.endswith(f'next: python LLM-Generate.py "A man in a sinking ship" --run {run}\n')
+
+
+def test_a_program_that_is_alone_speaks_whatever_number_a_scheduler_gave_it(
+    pretrain: Door, tmp_path: Path, complaint: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "3")
+    assert pretrain(tmp_path / "run") == 0
+    assert complaint().startswith("next: ")
+
+
 def test_finetuning_keeps_the_pretrained_shape_and_says_so(
     pretrain: Door, finetune: Door, tmp_path: Path, complaint: Said
 ) -> None:
