@@ -25,9 +25,9 @@ setup: .venv/ready
 	@touch $@
 
 story: .venv/ready
-	$(BIN)/python LLM-BPE.py --stage pretrain --dataset sample --run runs/sample --preset nano --steps 140 --eval-every 20
-	$(BIN)/python LLM-BPE.py --stage finetune --dataset sample --run runs/sample --steps 80 --eval-every 40 --lr 0.003
-	$(BIN)/python LLM-Generate.py "A man in a sinking ship" --run runs/sample --seed 1
+	$(BIN)/python LLM-BPE.py --stage pretrain --dataset sample --run runs/sample --device cpu --preset nano --steps 140 --eval-every 20
+	$(BIN)/python LLM-BPE.py --stage finetune --dataset sample --run runs/sample --device cpu --steps 80 --eval-every 40 --lr 0.003
+	$(BIN)/python LLM-Generate.py "A man in a sinking ship" --run runs/sample --device cpu --seed 1
 
 test: .venv/ready-dev
 	$(BIN)/python -m pytest

@@ -114,6 +114,7 @@ def train_nano_gpt(
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=PEAK, betas=BETAS)
     loss_of = torch.compile(model.loss) if can_compile(model.device) else model.loss
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     random = torch.Generator().manual_seed(seed)
     text = torch.from_numpy(ids.astype("int64"))
     step, warm = 0, 0.0
@@ -126,9 +127,11 @@ def train_nano_gpt(
         rows = text[starts + torch.arange(context + 1)].to(device)
         with matrix_products_in(dtype, device):
             loss = loss_of(rows[:, :-1], rows[:, 1:])
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         step += 1
     return step

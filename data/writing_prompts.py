@@ -54,8 +54,8 @@ _MODERATOR = re.compile(r"\W*(?:off-topic discussion|this (?:submission|post|com
 def download(folder: Path, *, address: str = ADDRESS, downloader: Downloader | None = None) -> Path:
     """The folder with the data set's files, fetched and unpacked below `folder` where they are not there yet.
 
-    Says on stderr how much that is. Raises Unreachable when there is no network and no earlier download, and DataError
-    for an archive that is damaged or was changed since.
+    Says on stderr how much that is; unpacked files are taken as they are. Raises Unreachable when there is no network
+    and no earlier download, and DataError for an archive that is damaged or was changed since.
     """
     unpacked = folder / "unpacked"
     if all((unpacked / name).is_file() for name in _FILES):
