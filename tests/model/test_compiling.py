@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from torch._inductor import config, cpu_vec_isa
 from data.batches import Batch
 from model.attention import BLOCK
 from model.build import build
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.compiling import as_written, can_compile
 from model.config import ModelConfig, preset
 from model.optimizer import Optimizer
 from model.settings import STAGES
-from model.train import Run, accumulate_gradients
+from model.train import Run, accumulate_gradients, gradient_of_all, seed_dropout, take_step
 
 CPU = torch.device("cpu")
 SHAPE = ModelConfig(vocab_size=50, context=16, width=32, layers=2, heads=2, kv_heads=1, hidden=48, head_size=16)
@@ -52,10 +54,10 @@ def run_of(shape: ModelConfig, dtype: torch.dtype, dropout: float = 0.0) -> Run:
     return Run(model, Optimizer(model, STAGES["pretrain"]), dtype, CPU)
 
 
-def random_step(shape: ModelConfig, segments: bool) -> Batch:
-    rng = np.random.default_rng(0)
+def random_step(shape: ModelConfig, segments: bool, scored_share: float = 0.7, seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
     ids = rng.integers(0, shape.vocab_size, (3, shape.context + 1))
-    scored = rng.random((3, shape.context)) < 0.7
+    scored = rng.random((3, shape.context)) < scored_share
     several = np.sort(rng.integers(0, 2, (3, shape.context)), axis=1).astype(np.int32) if segments else None
     positions = np.tile(np.arange(shape.context), (3, 1))
     return Batch(ids[:, :-1], ids[:, 1:], scored, positions, several)
@@ -90,6 +92,35 @@ def test_what_compiled_code_drops_is_decided_by_the_seed() -> None:
         run.compile()
         losses.append(gradients_of(run, step)[0])
     assert losses[0] == losses[1] != gradients_of(run_of(SHAPE, torch.float32), step)[0]
+
+
+def advance(run: Run, steps: range) -> None:
+    """Through steps of which the first score less and less, as exercises do, and the others all."""
+    for step in steps:
+        seed_dropout(0, step)
+        loss = gradient_of_all(
+            run, random_step(SHAPE, step % 2 == 1, max(0.3, 0.9 - 0.2 * step) if step < 3 else 1, step)
+        )
+        take_step(run, STAGES["pretrain"], 1.0, loss)
+
+
+@needs_compiler
+def test_a_compiled_training_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+    """The process that goes on compiles for the sizes that it meets first, which are others."""
+    straight, stopped, resumed = (run_of(SHAPE, torch.bfloat16, dropout=0.1) for _ in range(3))
+    straight.compile()
+    advance(straight, range(6))
+    torch.compiler.reset()
+    stopped.compile()
+    advance(stopped, range(4))
+    save_checkpoint(tmp_path / "resume.pt", stopped)
+    torch.compiler.reset()
+    load_checkpoint(tmp_path / "resume.pt", resumed)
+    resumed.compile()
+    advance(resumed, range(4, 6))
+    for one, other in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(next(straight.model.parameters()), next(stopped.model.parameters()))
 
 
 @needs_compiler
