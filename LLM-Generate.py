@@ -28,6 +28,7 @@ EXAMPLES = """\
 MOST = 10_000  # stories: each takes some memory before the first is written
 FILTERS = {  # fields of Sampling, in the order in which they are applied
     "repeat_penalty": ("R", "make recent tokens less likely; 1: off"),
+    "dry": ("R", "make what repeats a run of tokens the less likely the longer it is; 0: off"),
     "temperature": ("T", "0: always the likeliest; higher: bolder"),
     "top_k": ("K", "keep the K likeliest; 0: off"),
     "top_p": ("P", "keep the fewest that have probability P; 1: off"),

@@ -1,4 +1,4 @@
-"""Ways to hold down repetition that are not in the model's code, beside the one that is.
+"""Ways to hold down repetition: the two of the model's code, one that is not, and none.
 
     python -m benchmarks.repetition_candidates DIR --pairs PATH [--num 100] [--json]
 
@@ -7,8 +7,7 @@ at several strengths, and for these, without it and with a mild one:
 
     no-repeat n    a token that would complete a run of n tokens that stands in the story already never comes
                    (Paulus et al. 2017, arXiv:1705.04304, section 2.5)
-    DRY            a token that would go on with a run that stands there already loses the more the longer that run is
-                   (p-e-w 2024, github.com/oobabooga/text-generation-webui/pull/5677)
+    DRY            as in model/sampling.py
 
 The last column is what a method costs: bits that the model itself gives to each token that was written. Where it is far
 above the first row's, the method writes what the model would not.
@@ -17,7 +16,7 @@ above the first row's, the method writes what the model would not.
 import argparse
 import json
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,26 +32,13 @@ from model.story_settings import Sampling
 
 Tokens = Sequence[int]
 Penalty = Callable[[Tokens], dict[int, float]]  # of a story so far: which tokens lose how much of their logit
-
-MULTIPLIER, BASE, ALLOWED = 0.8, 1.75, 2  # DRY's, as its author set them
-BREAKERS = '\n:"*'  # DRY looks at no run across these
+DRY = "DRY"
 
 
 def no_repeat(n: int, tokens: Tokens) -> dict[int, float]:
     """Everything that would complete a run of n tokens a second time loses all."""
     last = list(tokens[len(tokens) - n + 1 :])
     return {tokens[i]: math.inf for i in range(n - 1, len(tokens)) if list(tokens[i - n + 1 : i]) == last}
-
-
-def dry(breakers: Collection[int], tokens: Tokens) -> dict[int, float]:
-    """A token that came after the n last tokens once before loses MULTIPLIER x BASE ** (n - ALLOWED), n the most."""
-    longest: dict[int, int] = {}
-    for i in range(1, len(tokens)):
-        n = 0
-        while n < i and tokens[i - 1 - n] == tokens[-1 - n] and tokens[-1 - n] not in breakers:
-            n += 1
-        longest[tokens[i]] = max(n, longest.get(tokens[i], 0))
-    return {token: MULTIPLIER * BASE ** (n - ALLOWED) for token, n in longest.items() if n >= ALLOWED}
 
 
 class HeldStory(Story):
@@ -85,18 +71,18 @@ def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
     pairs = held_out_pairs(args.pairs, args.num)
     model, tok = load(args.folder)
-    breakers = {token for token, text in enumerate(tok.token_bytes) if any(mark.encode() in text for mark in BREAKERS)}
     penalties: dict[str, Penalty] = {
         "": lambda tokens: {},
         **{f"no-repeat {n}": partial(no_repeat, n) for n in (3, 4, 6)},
-        "DRY": partial(dry, breakers),
+        DRY: lambda tokens: {},
     }
     strengths = {name: (1.0, 1.1) if name else (1.0, 1.05, 1.1, 1.2, 1.3) for name in penalties}
     stories: dict[str, list[HeldStory]] = {}
 
     def way(name: str, penalty: Penalty, strength: float) -> Callable[[str, int], Story]:
         def write(prompt: str, seed: int) -> Story:
-            how = {"sampling": Sampling(repeat_penalty=strength), "max_tokens": 2 * WORDS, "seed": seed}
+            sampling = Sampling(repeat_penalty=strength, dry=Sampling().dry if name.startswith(DRY) else 0.0)
+            how = {"sampling": sampling, "max_tokens": 2 * WORDS, "seed": seed}
             stories.setdefault(name, []).append(HeldStory(penalty, model, tok, prompt, **how))
             return stories[name][-1]
 

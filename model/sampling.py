@@ -2,9 +2,9 @@
 
 In: the model's logits, (vocabulary,), and the story's latest tokens.  Out: a token id, the likeliest or one by chance.
 
-The filters run in this order, which is also that of transformers, so that settings carry over:
+The filters run in this order, which is also that of transformers, where they are, so that settings carry over:
 
-    repeat penalty -> temperature -> top-k -> top-p -> min-p -> one draw
+    repeat penalty -> DRY -> temperature -> top-k -> top-p -> min-p -> one draw
 
 Each filter sees what the one before it left, as a distribution of its own. The most likely token survives them all. The
 end of a story stands outside: its probability is the model's own. All of it is NumPy, whose calls cost a quarter of
@@ -12,7 +12,7 @@ torch's: what is left after the first look is a handful of numbers.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -24,20 +24,31 @@ from model.story_settings import Sampling
 
 Logits = NDArray[np.float32] | NDArray[np.float64]
 
-REPEAT_WINDOW = 64  # tokens, about four sentences: loops are shorter, and a name may come back after that for nothing
+REPEAT_WINDOW = 64  # tokens, about four sentences: a name may come back after that for nothing
+DRY_BASE = 1.75  # times as much is lost for each further token of a run, as its author set it, and
+DRY_ALLOWED = 2  # so many tokens may stand there again for little
+DRY_LONGEST = 40  # tokens of a run that count; what is lost by then is beyond all logits
+DRY_BREAKS = '\n:"*'  # no run goes across a token with one of these: dialogue begins and ends alike every time
 
 
 def next_token(
-    logits: Tensor, recent: Sequence[int], sampling: Sampling, generator: torch.Generator, *, end: int | None = None
+    logits: Tensor,
+    recent: Sequence[int],
+    sampling: Sampling,
+    generator: torch.Generator,
+    *,
+    end: int | None = None,
+    breaks: Collection[int] = (),
 ) -> int:
     """Choose the next token.
 
     logits: (vocabulary,), any dtype and device, -inf for tokens that must not come.
-    recent: the story's tokens so far, of which the last REPEAT_WINDOW count. The prompt's do not: a story should be
-    free to speak of what it was asked for.
+    recent: the story's tokens so far, of which the last REPEAT_WINDOW count for the repeat penalty, all for DRY. The
+    prompt's do not: a story should be free to speak of what it was asked for.
     end: a token that comes as often as the model says, whatever temperature and filters make of the others. Those are
     for words: they take away what is rare at each single place, as the end of a story is, and a story would not end.
     A temperature of 0 takes the end, like any token, where it is the most likely.
+    breaks: tokens that no run goes across (`breaks_of`).
     generator: on the CPU; one number is taken from it per token, so a story depends on its own seed alone.
     Raises ModelError when no logit is a finite number.
     """
@@ -52,6 +63,8 @@ def next_token(
         ending = math.exp(float(scores[end]) - best) / float(np.exp(scores - best).sum())
     if recent and sampling.repeat_penalty != 1:
         penalise_repeats(scores, recent[-REPEAT_WINDOW:], sampling.repeat_penalty)
+    if sampling.dry > 0:
+        penalise_loops(scores, recent, sampling.dry, breaks)
     if sampling.temperature == 0:
         return int(scores.argmax())
     if 0.0 < ending < 1.0:
@@ -74,6 +87,50 @@ def penalise_repeats(logits: Logits, recent: Sequence[int], penalty: float) -> N
     with np.errstate(over="ignore"):
         penalised = np.where(scores > 0, scores / penalty, scores * penalty)
     logits[ids] = np.where(scores > -math.inf, np.maximum(penalised, least), scores)
+
+
+def penalise_loops(logits: Logits, tokens: Sequence[int], strength: float, breaks: Collection[int] = ()) -> None:
+    """Take from each token what it would lose by DRY, in place: `loss_by_dry` for the longest run that it goes on with.
+
+    logits: (vocabulary,); tokens: of the story so far.
+    DRY, "don't repeat yourself": p-e-w 2024, github.com/oobabooga/text-generation-webui/pull/5677.
+    """
+    story = np.array(tokens)
+    longest: dict[int, int] = {}  # of a token: the run before it, like the one at the end
+    ends = np.arange(len(story) - 1)
+    for n in range(1, min(DRY_LONGEST, len(story)) + 1):
+        if (last := int(story[-n])) in breaks:
+            break
+        ends = ends[ends >= n - 1]
+        ends = ends[story[ends - (n - 1)] == last]
+        if not len(ends):
+            break
+        if n >= DRY_ALLOWED:
+            longest.update(dict.fromkeys(story[ends + 1].tolist(), n))
+    for token, n in longest.items():
+        logits[token] -= loss_by_dry(n, strength)
+
+
+def loss_by_dry(n: int, strength: float) -> float:
+    """What the logit of a token loses that goes on with a run of n tokens that stands there already."""
+    return strength * DRY_BASE ** (n - DRY_ALLOWED) if n >= DRY_ALLOWED else 0.0
+
+
+def breaks_of(token_bytes: Sequence[bytes]) -> frozenset[int]:
+    """The tokens that no run goes across, by their bytes."""
+    marks = DRY_BREAKS.encode()
+    return frozenset(token for token, text in enumerate(token_bytes) if any(mark in text for mark in marks))
+
+
+def longest_runs_by_definition(tokens: Sequence[int], breaks: Collection[int] = ()) -> dict[int, int]:
+    """Of each token of a story how long a run before it is like the one at the end, DRY_LONGEST at most."""
+    longest: dict[int, int] = {}
+    for i in range(1, len(tokens)):
+        n = 0
+        while n < min(i, DRY_LONGEST) and tokens[i - 1 - n] == tokens[-1 - n] and tokens[-1 - n] not in breaks:
+            n += 1
+        longest[tokens[i]] = max(n, longest.get(tokens[i], 0))
+    return longest
 
 
 def within_reach(logits: Logits, sampling: Sampling) -> NDArray[np.intp]:
@@ -132,7 +189,9 @@ def draw(weights: NDArray[np.float64], generator: torch.Generator) -> int:
     return int(places[min(place, len(places) - 1)])  # a product that rounds up to the whole sum is the last one
 
 
-def probabilities_by_definition(logits: Sequence[float], recent: Sequence[int], sampling: Sampling) -> dict[int, float]:
+def probabilities_by_definition(
+    logits: Sequence[float], recent: Sequence[int], sampling: Sampling, breaks: Collection[int] = ()
+) -> dict[int, float]:
     """The definition of everything above but the draw: the ids that may come and their probabilities, one at a time.
 
     Slow on purpose, in plain Python; the tests trust it. The temperature must be above 0.
@@ -145,6 +204,8 @@ def probabilities_by_definition(logits: Sequence[float], recent: Sequence[int], 
     scores = list(logits)
     for token in set(recent[-REPEAT_WINDOW:]):
         scores[token] *= 1 / sampling.repeat_penalty if scores[token] > 0 else sampling.repeat_penalty
+    for token, n in longest_runs_by_definition(recent, breaks).items():
+        scores[token] -= loss_by_dry(n, sampling.dry)
     best_first = sorted(range(len(scores)), key=lambda token: (-scores[token], token))
     best = scores[best_first[0]]
     kept = {token: math.exp((scores[token] - best) / sampling.temperature) for token in best_first}

@@ -26,7 +26,7 @@ from model.context import CachedContext, Context
 from model.ending import ENDINGS, Closing, Ending
 from model.errors import ModelError
 from model.language_model import LanguageModel
-from model.sampling import next_token
+from model.sampling import breaks_of, next_token
 from model.settings import Stage
 from model.story_settings import MAX_TOKENS, Sampling, check_limits
 
@@ -46,6 +46,7 @@ def generate(
     top_p: float = Sampling().top_p,
     min_p: float = Sampling().min_p,
     repeat_penalty: float = Sampling().repeat_penalty,
+    dry: float = Sampling().dry,
     seed: int | None = None,
     stage: Stage | None = None,
 ) -> Iterator[str]:
@@ -53,7 +54,9 @@ def generate(
 
     >>> for piece in generate(model, tok, "A man in a sinking ship", seed=1): print(piece, end="")  # doctest: +SKIP
     """
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty)
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty, dry=dry
+    )
     return iter(
         Story(model, tok, prompt, sampling=sampling, max_tokens=max_tokens, ending=ending, seed=seed, stage=stage)
     )
@@ -102,6 +105,7 @@ class Story:
         self.max_tokens, self.ending = max_tokens, ending
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self.end = tok.special_tokens[END]
+        self.breaks = breaks_of(tok.token_bytes)
         self.never = torch.tensor([tok.special_tokens[PROMPT], tok.special_tokens[STORY]])
         self.not_first = torch.tensor([*self.never, self.end])  # no story is empty
         self.beginning = ""  # text of the story that is given, not written
@@ -146,7 +150,8 @@ class Story:
     def go_on(self, logits: Tensor) -> str:
         """Draw the next token, given what the model says of it, and take it. logits: (vocabulary,), on the CPU."""
         logits = logits.index_fill(0, self.never if self.tokens else self.not_first, -torch.inf)
-        token = next_token(logits, [*self.given, *self.tokens], self.sampling, self.generator, end=self.end)
+        so_far = [*self.given, *self.tokens]
+        token = next_token(logits, so_far, self.sampling, self.generator, end=self.end, breaks=self.breaks)
         self.seconds = time.perf_counter() - self.begun
         return self.take(token)
 

@@ -20,7 +20,8 @@ class Sampling:
     A temperature a little under 1 leans towards what the model is sure of. Of the filters min-p alone is on: it asks
     for a share of the best token's probability, so it is strict where the model is certain (the ending of a word) and
     open where a story may turn anywhere; a fixed top-k or top-p is too loose for the one or too tight for the other.
-    The mild repeat penalty breaks loops and hardly touches the small words, which lead by more than that.
+    The mild repeat penalty asks for other words and hardly touches the small ones, which lead by more than that; DRY
+    breaks loops, which a model that has learned to look back is ever surer of.
     Raises ConfigError when a value is impossible.
     """
 
@@ -29,6 +30,7 @@ class Sampling:
     top_p: float = 1.0  # keep the fewest tokens that have this much probability together; 1: off
     min_p: float = 0.05  # drop tokens below this share of the best one's probability; 0: off
     repeat_penalty: float = 1.1  # how much a token of the last REPEAT_WINDOW loses; 1: off
+    dry: float = 0.8  # how much a token loses that goes on with a run that stands there already; 0: off
 
     def __post_init__(self) -> None:
         if not (0 <= self.temperature < math.inf):
@@ -45,6 +47,8 @@ class Sampling:
             raise ConfigError(
                 f"repeat penalty {self.repeat_penalty} is not a number from 1 up; 1.1 is usual, 1 turns it off"
             )
+        if not (0 <= self.dry < math.inf):
+            raise ConfigError(f"dry {self.dry} is not a number from 0 up; 0.8 is usual, 0 turns it off")
 
 
 def check_limits(*, max_tokens: int = MAX_TOKENS, ending: str = ENDINGS[0], seed: int | None = None) -> None:

@@ -14,7 +14,7 @@ def test_rates_are_tokens_over_the_time_of_each_step():
 
 
 def test_every_token_has_its_moment():
-    times = moments(preset("nano", layers=1, width=64, vocab_size=300, context=16))
+    times = moments(preset("nano", layers=1, width=64, vocab_size=2_000, context=16))
     assert times == sorted(times)
     assert CONTEXTS * 16 - 3 <= len(times) - 1 <= CONTEXTS * 16  # the last may be no characters
 

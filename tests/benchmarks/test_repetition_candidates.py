@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.repetition_candidates import ALLOWED, BASE, MULTIPLIER, HeldStory, dry, main, no_repeat
+from benchmarks.repetition_candidates import HeldStory, main, no_repeat
 from model.loading import load
 from model.story import Story
 from model.story_settings import Sampling
@@ -22,26 +22,6 @@ def test_no_repeat_takes_all_from_what_would_make_a_run_twice(tokens: list[int],
     runs = [tokens[i : i + n] for i in range(len(tokens) - n + 1)]
     twice = {token for token in range(4) if len(tokens) >= n - 1 and [*tokens[len(tokens) - n + 1 :], token] in runs}
     assert no_repeat(n, tokens) == dict.fromkeys(twice, math.inf)
-
-
-@given(few_tokens, st.sets(st.integers(0, 3), max_size=1))
-def test_dry_takes_by_the_longest_run_that_a_token_would_go_on_with(tokens: list[int], breakers: set[int]):
-    def goes_on(token: int, n: int) -> bool:
-        run = tokens[len(tokens) - n :]
-        places = range(len(tokens) - n)
-        return not breakers & set(run) and any(tokens[i : i + n + 1] == [*run, token] for i in places)
-
-    expected = {}
-    for token in range(4):
-        longest = max((n for n in range(1, len(tokens)) if goes_on(token, n)), default=0)
-        if longest >= ALLOWED:
-            expected[token] = MULTIPLIER * BASE ** (longest - ALLOWED)
-    assert dry(breakers, tokens) == expected
-
-
-def test_a_loop_is_what_dry_takes_most_from():
-    losses = [dry(set(), [1, 2, 3] * times)[1] for times in (2, 3, 4)]
-    assert losses == [pytest.approx(MULTIPLIER * BASE ** (3 * times - ALLOWED)) for times in (1, 2, 3)]
 
 
 def test_a_penalty_leaves_the_end_its_probability_and_none_changes_nothing(run_and_pairs, monkeypatch):
@@ -70,7 +50,12 @@ def test_a_penalty_leaves_the_end_its_probability_and_none_changes_nothing(run_a
 
 def test_no_run_of_n_tokens_comes_twice_where_that_is_asked_for(run_and_pairs):
     model, tok = load(run_and_pairs, device="cpu")
-    greedy = {"sampling": Sampling(temperature=0, repeat_penalty=1), "max_tokens": 60, "ending": "cut", "seed": 0}
+    greedy = {
+        "sampling": Sampling(temperature=0, repeat_penalty=1, dry=0),
+        "max_tokens": 60,
+        "ending": "cut",
+        "seed": 0,
+    }
     for n in (3, 4):
         story = HeldStory(partial(no_repeat, n), model, tok, "the ship", **greedy)
         list(story)

@@ -11,11 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from model import sampling as sampling_module
 from model.errors import ConfigError, ModelError
 from model.sampling import (
+    DRY_LONGEST,
     REPEAT_WINDOW,
+    breaks_of,
     draw,
+    longest_runs_by_definition,
+    loss_by_dry,
     next_token,
+    penalise_loops,
     penalise_repeats,
     probabilities,
     probabilities_by_definition,
@@ -23,7 +29,7 @@ from model.sampling import (
 )
 from model.story_settings import Sampling
 
-OPEN = Sampling(temperature=1, min_p=0, repeat_penalty=1)  # no filter at all
+OPEN = Sampling(temperature=1, min_p=0, repeat_penalty=1, dry=0)  # no filter at all
 
 # eighths are exact in binary: equal logits are common, and no edge of a filter is decided by rounding alone
 logit_rows = st.lists(st.integers(-40, 40).map(lambda eighths: eighths / 8), min_size=1, max_size=30)
@@ -34,7 +40,9 @@ samplings = st.builds(
     top_p=st.sampled_from([1e-9, 0.3, 0.613, 0.9, 0.957, 1.0]),
     min_p=st.sampled_from([0.0, 0.05, 0.213, 1.0]),
     repeat_penalty=st.sampled_from([1.0, 1.1, 2.0]),
+    dry=st.sampled_from([0.0, 0.75, 3.0]),
 )
+few_tokens = st.lists(st.integers(0, 3), max_size=25)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -45,13 +53,14 @@ def distribution(logits: list[float], recent: list[int], sampling: Sampling) -> 
     penalised = np.array(logits)
     if recent:
         penalise_repeats(penalised, recent, sampling.repeat_penalty)
+        penalise_loops(penalised, recent, sampling.dry)
     return probabilities(penalised, sampling)
 
 
 @example(logits=[4.25, -5.0], sampling=replace(OPEN, temperature=0.25), data=None)  # one weighs next to nothing
 @given(logits=logit_rows, sampling=samplings, data=st.data())
 def test_the_filters_leave_what_their_definition_leaves(logits: list[float], sampling: Sampling, data: st.DataObject):
-    recent = data.draw(st.lists(st.integers(0, len(logits) - 1), max_size=5)) if data else []
+    recent = data.draw(st.lists(st.integers(0, min(3, len(logits) - 1)), max_size=9)) if data else []
     fast = distribution(logits, recent, sampling)
     slow = probabilities_by_definition(logits, recent, sampling)
     assert set(np.flatnonzero(fast)) == set(slow)
@@ -131,6 +140,7 @@ def test_transformers_filters_in_the_same_order_to_the_same_probabilities(
         top_k=sampling.top_k,
         min_p=sampling.min_p,
         repeat_penalty=sampling.repeat_penalty,
+        dry=0.0,  # theirs have none
     )
     ours = distribution(logits, recent.tolist(), without_top_p)
     np.testing.assert_allclose(ours, row[0].softmax(-1), rtol=1e-7, atol=1e-7)
@@ -202,6 +212,39 @@ def test_only_the_latest_tokens_are_penalised_and_each_once():
     np.testing.assert_allclose(penalised, [3 / 1.1, 2.9, -1.1, -1.05], rtol=1e-6)
 
 
+@example(tokens=[0] * 9, breaks=set(), longest=3)
+@given(tokens=few_tokens, breaks=st.sets(st.integers(0, 3), max_size=1), longest=st.sampled_from([3, DRY_LONGEST]))
+def test_a_token_loses_by_the_longest_run_that_it_goes_on_with(tokens: list[int], breaks: set[int], longest: int):
+    def goes_on(token: int, n: int) -> bool:
+        run = tokens[len(tokens) - n :]
+        places = range(len(tokens) - n)
+        return not breaks & set(run) and any(tokens[i : i + n + 1] == [*run, token] for i in places)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling_module, "DRY_LONGEST", longest)
+        by_definition = longest_runs_by_definition(tokens, breaks)
+        logits = np.zeros(4)
+        penalise_loops(logits, tokens, 0.5, breaks)
+    for token in range(4):
+        n = max((n for n in range(1, min(longest, len(tokens) - 1) + 1) if goes_on(token, n)), default=0)
+        assert by_definition.get(token, 0) == n
+        assert -logits[token] == loss_by_dry(n, 0.5)
+
+
+def test_a_loop_ends_however_sure_the_model_is_of_it():
+    logits, said = torch.tensor([50.0, 0.0]), [0]
+    while said[-1] == 0 and len(said) < 20:
+        said.append(next_token(logits, said, Sampling(), seeded(0)))
+    assert said[-1] == 1
+    assert next_token(logits, said[:-1], Sampling(), seeded(0), breaks={0}) == 0
+    long_ago = [*said[:-1], *range(2, 1000), 0, 0, 0, 0, 0]
+    assert next_token(torch.tensor([9.0, *[0.0] * 999]), long_ago, Sampling(temperature=0), seeded(0)) > 0
+
+
+def test_no_run_goes_across_what_sets_speech_and_lines_apart():
+    assert breaks_of([b"a", b'."', b"\n\n", b" b", b"*", b":"]) == {1, 2, 4, 5}
+
+
 @pytest.mark.parametrize("penalty", [2.0, 1e30, 1e39, 1e308])
 @pytest.mark.parametrize("temperature", [0, 0.8])
 def test_no_penalty_makes_a_forbidden_token_come_before_one_that_may(penalty: float, temperature: float):
@@ -237,6 +280,7 @@ def test_output_that_is_no_number_is_an_error_of_the_model(bad: float, temperatu
         ("top_p", [0.0, -0.5, 1.01, math.nan, math.inf]),
         ("min_p", [-0.01, 1.01, math.nan]),
         ("repeat_penalty", [0.0, 0.99, -1.0, math.inf, math.nan]),
+        ("dry", [-0.1, math.inf, math.nan]),
     ],
 )
 def test_an_impossible_setting_is_refused_in_one_line_that_names_it(setting: str, values: list[float]):

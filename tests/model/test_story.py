@@ -14,6 +14,7 @@ from model.config import ModelConfig, preset
 from model.context import RecomputedContext
 from model.ending import ENDINGS
 from model.errors import ConfigError, ModelError
+from model.sampling import breaks_of, next_token
 from model.story import Story, write_together
 from model.story_settings import Sampling
 
@@ -142,7 +143,7 @@ def test_a_story_at_its_limit_ends_as_its_ending_says_and_has_the_tokens_of_its_
 
 
 def test_a_story_that_is_gone_on_with_knows_what_was_written_and_does_not_write_it_again():
-    whole = Story(MODEL, TOK, "the man", sampling=Sampling(temperature=0), max_tokens=24, ending="cut", seed=0)
+    whole = Story(MODEL, TOK, "the man", sampling=Sampling(temperature=0, dry=0), max_tokens=24, ending="cut", seed=0)
     list(whole)
     at = next(i for i in range(8, 16) if TOK.encode(TOK.decode(whole.tokens[:i])) == whole.tokens[:i])
     rest = Story(
@@ -150,12 +151,25 @@ def test_a_story_that_is_gone_on_with_knows_what_was_written_and_does_not_write_
         TOK,
         "the man",
         so_far=TOK.decode(whole.tokens[:at]),
-        sampling=Sampling(temperature=0),
+        sampling=Sampling(temperature=0, dry=0),
         max_tokens=24 - at,
         ending="cut",
         seed=0,
     )
     assert "".join(rest) == rest.text == whole_characters(TOK.decode_bytes(whole.tokens[at:]))
+
+
+def test_loops_are_looked_for_in_all_of_the_story_and_not_across_its_marks(monkeypatch):
+    seen = []
+
+    def noted(logits, recent, *rest, breaks, **options):
+        seen.append((recent, breaks))
+        return next_token(logits, recent, *rest, breaks=breaks, **options)
+
+    monkeypatch.setattr("model.story.next_token", noted)
+    story = Story(MODEL, TOK, "the man", so_far="the ship sank", max_tokens=5, ending="cut", seed=1)
+    list(story)
+    assert seen[-1] == ([*TOK.encode("the ship sank"), *story.tokens[:-1]], breaks_of(TOK.token_bytes))
 
 
 def test_a_pretrained_model_goes_on_with_what_was_written_prompt_and_all():
@@ -195,10 +209,18 @@ def test_bytes_that_make_no_character_are_not_shown():
     assert len(story.tokens) == 9
 
 
-def test_generate_gives_the_pieces_of_the_story_with_the_same_settings():
-    options = {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repeat_penalty": 1.3}
+def test_generate_gives_the_pieces_of_the_story_with_the_same_settings(monkeypatch):
+    options = {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repeat_penalty": 1.3, "dry": 0.5}
     story = Story(MODEL, TOK, "the man", sampling=Sampling(**options), max_tokens=30, seed=4, stage="pretrain")
+    made = []
+
+    def noted(*given, **more):
+        made.append(Story(*given, **more))
+        return made[-1]
+
+    monkeypatch.setattr("model.story.Story", noted)
     assert list(generate(MODEL, TOK, "the man", **options, max_tokens=30, seed=4, stage="pretrain")) == list(story)
+    assert made[0].sampling == story.sampling
 
 
 def test_one_seed_is_one_story_and_another_seed_another():

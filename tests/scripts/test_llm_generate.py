@@ -68,7 +68,7 @@ def test_stdout_is_the_story_and_nothing_else(main, trained):
 
 
 def test_every_option_of_sampling_reaches_the_story(main, trained):
-    options = {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repeat_penalty": 1.3}
+    options = {"temperature": 1.5, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repeat_penalty": 1.3, "dry": 0.5}
     options |= {"max_tokens": 12, "ending": "trim"}
     arguments = [text for name, value in options.items() for text in ("--" + name.replace("_", "-"), value)]
     _, out, _ = main("the man", "--run", trained, "--json", "--seed", 1, *arguments)
