@@ -237,8 +237,10 @@ def test_a_loop_ends_however_sure_the_model_is_of_it():
         said.append(next_token(logits, said, Sampling(), seeded(0)))
     assert said[-1] == 1
     assert next_token(logits, said[:-1], Sampling(), seeded(0), breaks={0}) == 0
-    long_ago = [*said[:-1], *range(2, 1000), 0, 0, 0, 0, 0]
-    assert next_token(torch.tensor([9.0, *[0.0] * 999]), long_ago, Sampling(temperature=0), seeded(0)) > 0
+    long_ago = [*range(12), *range(12, 999), *range(11)]
+    logits = torch.tensor([9.0 if token == 11 else 0.0 for token in range(1000)])
+    assert next_token(logits, long_ago, Sampling(temperature=0), seeded(0)) != 11
+    assert next_token(logits, long_ago[1:-11], Sampling(temperature=0), seeded(0)) == 11
 
 
 def test_no_run_goes_across_what_sets_speech_and_lines_apart():
