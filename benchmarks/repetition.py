@@ -8,7 +8,7 @@ is copied, for people's stories and those of each of the settings, one for each 
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.endings import held_out_pairs
 from bpe.command import CommandParser, UsageError, run_command, show
 from model.loading import load
-from model.originality import compare, table, write
+from model.originality import Figures, compare, table, write
 from model.story_settings import Sampling
 
 
@@ -50,14 +50,18 @@ def parser() -> CommandParser:
     return parser
 
 
+def show_rows(rows: Mapping[str, Figures], stories: int, *, as_json: bool) -> None:
+    """The figures as a table, or one JSON object."""
+    show(json.dumps({"stories": stories, "figures": rows}) + "\n" if as_json else table(rows, stories))
+
+
 def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
     samplings = {text or "defaults": sampling_of(text) for text in args.settings}
     pairs = held_out_pairs(args.pairs, args.num)
     model, tok = load(args.folder)
     ways = {name: partial(write, model, tok, sampling) for name, sampling in samplings.items()}
-    rows = compare(pairs, ways)
-    show(json.dumps({"stories": len(pairs), "figures": rows}) + "\n" if args.json else table(rows, len(pairs)))
+    show_rows(compare(pairs, ways), len(pairs), as_json=args.json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,6 @@ above the first row's, the method writes what the model would not.
 """
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,15 +23,20 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.endings import held_out_pairs
-from bpe.command import CommandParser, run_command, show
+from benchmarks.repetition import show_rows
+from bpe.command import CommandParser, run_command
 from model.loading import load
-from model.originality import WORDS, compare, table
+from model.originality import WORDS, compare
 from model.story import Story
 from model.story_settings import Sampling
 
 Tokens = Sequence[int]
 Penalty = Callable[[Tokens], dict[int, float]]  # of a story so far: which tokens lose how much of their logit
-DRY = "DRY"
+
+
+def nothing(tokens: Tokens) -> dict[int, float]:
+    """No token loses anything."""
+    return {}
 
 
 def no_repeat(n: int, tokens: Tokens) -> dict[int, float]:
@@ -71,17 +75,16 @@ def run(args: argparse.Namespace) -> None:
     """Write the stories and count. Raises a UserError for what the user can put right."""
     pairs = held_out_pairs(args.pairs, args.num)
     model, tok = load(args.folder)
-    penalties: dict[str, Penalty] = {
-        "": lambda tokens: {},
-        **{f"no-repeat {n}": partial(no_repeat, n) for n in (3, 4, 6)},
-        DRY: lambda tokens: {},
+    methods: dict[str, tuple[Penalty, float]] = {  # a penalty of this file, and how strong DRY is
+        "": (nothing, 0.0),
+        **{f"no-repeat {n}": (partial(no_repeat, n), 0.0) for n in (3, 4, 6)},
+        "DRY": (nothing, Sampling().dry),
     }
-    strengths = {name: (1.0, 1.1) if name else (1.0, 1.05, 1.1, 1.2, 1.3) for name in penalties}
+    strengths = {name: (1.0, 1.1) if name else (1.0, 1.05, 1.1, 1.2, 1.3) for name in methods}
     stories: dict[str, list[HeldStory]] = {}
 
-    def way(name: str, penalty: Penalty, strength: float) -> Callable[[str, int], Story]:
+    def way(name: str, penalty: Penalty, sampling: Sampling) -> Callable[[str, int], Story]:
         def write(prompt: str, seed: int) -> Story:
-            sampling = Sampling(repeat_penalty=strength, dry=Sampling().dry if name.startswith(DRY) else 0.0)
             how = {"sampling": sampling, "max_tokens": 2 * WORDS, "seed": seed}
             stories.setdefault(name, []).append(HeldStory(penalty, model, tok, prompt, **how))
             return stories[name][-1]
@@ -89,15 +92,15 @@ def run(args: argparse.Namespace) -> None:
         return write
 
     ways = {}
-    for method, penalty in penalties.items():
+    for method, (penalty, dry) in methods.items():
         for strength in strengths[method]:
             name = " + ".join(filter(None, [method, f"penalty {strength:g}" if strength > 1 else ""])) or "nothing"
-            ways[name] = way(name, penalty, strength)
+            ways[name] = way(name, penalty, Sampling(repeat_penalty=strength, dry=dry))
     rows = compare(pairs, ways)
     for name, written in stories.items():
         bits = [bit for story in written for bit in story.bits]
         rows[name]["bits"] = round(sum(bits) / len(bits), 2)
-    show(json.dumps({"stories": len(pairs), "figures": rows}) + "\n" if args.json else table(rows, len(pairs)))
+    show_rows(rows, len(pairs), as_json=args.json)
 
 
 def parser() -> CommandParser:

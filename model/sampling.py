@@ -13,12 +13,14 @@ torch's: what is left after the first look is a handful of numbers.
 
 import math
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bpe import Tokenizer
 from model.errors import ModelError
 from model.story_settings import Sampling
 
@@ -116,10 +118,11 @@ def loss_by_dry(n: int, strength: float) -> float:
     return strength * DRY_BASE ** (n - DRY_ALLOWED) if n >= DRY_ALLOWED else 0.0
 
 
-def breaks_of(token_bytes: Sequence[bytes]) -> frozenset[int]:
-    """The tokens that no run goes across, by their bytes."""
+@lru_cache(maxsize=4)  # it looks at every token, and a command may ask for thousands of stories
+def breaks_of(tok: Tokenizer) -> frozenset[int]:
+    """The tokens that no run goes across: those with one of DRY_BREAKS in them."""
     marks = DRY_BREAKS.encode()
-    return frozenset(token for token, text in enumerate(token_bytes) if any(mark in text for mark in marks))
+    return frozenset(token for token, text in enumerate(tok.token_bytes) if any(mark in text for mark in marks))
 
 
 def longest_runs_by_definition(tokens: Sequence[int], breaks: Collection[int] = ()) -> dict[int, int]:

@@ -105,7 +105,7 @@ class Story:
         self.max_tokens, self.ending = max_tokens, ending
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self.end = tok.special_tokens[END]
-        self.breaks = breaks_of(tok.token_bytes)
+        self.breaks = breaks_of(tok)
         self.never = torch.tensor([tok.special_tokens[PROMPT], tok.special_tokens[STORY]])
         self.not_first = torch.tensor([*self.never, self.end])  # no story is empty
         self.beginning = ""  # text of the story that is given, not written

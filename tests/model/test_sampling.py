@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bpe import Tokenizer
 from model import sampling as sampling_module
 from model.errors import ConfigError, ModelError
 from model.sampling import (
@@ -49,11 +51,13 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def distribution(logits: list[float], recent: list[int], sampling: Sampling) -> NDArray[np.float64]:
+def distribution(
+    logits: list[float], recent: list[int], sampling: Sampling, breaks: Collection[int] = ()
+) -> NDArray[np.float64]:
     penalised = np.array(logits)
     if recent:
         penalise_repeats(penalised, recent, sampling.repeat_penalty)
-        penalise_loops(penalised, recent, sampling.dry)
+        penalise_loops(penalised, recent, sampling.dry, breaks)
     return probabilities(penalised, sampling)
 
 
@@ -61,8 +65,9 @@ def distribution(logits: list[float], recent: list[int], sampling: Sampling) -> 
 @given(logits=logit_rows, sampling=samplings, data=st.data())
 def test_the_filters_leave_what_their_definition_leaves(logits: list[float], sampling: Sampling, data: st.DataObject):
     recent = data.draw(st.lists(st.integers(0, min(3, len(logits) - 1)), max_size=9)) if data else []
-    fast = distribution(logits, recent, sampling)
-    slow = probabilities_by_definition(logits, recent, sampling)
+    breaks = data.draw(st.sets(st.integers(0, 3), max_size=1)) if data else ()
+    fast = distribution(logits, recent, sampling, breaks)
+    slow = probabilities_by_definition(logits, recent, sampling, breaks)
     assert set(np.flatnonzero(fast)) == set(slow)
     assert all(math.isclose(fast[token], probability, rel_tol=1e-9) for token, probability in slow.items())
 
@@ -244,7 +249,11 @@ def test_a_loop_ends_however_sure_the_model_is_of_it():
 
 
 def test_no_run_goes_across_what_sets_speech_and_lines_apart():
-    assert breaks_of([b"a", b'."', b"\n\n", b" b", b"*", b":"]) == {1, 2, 4, 5}
+    tok = Tokenizer.train(['"Sing," said he.\n\n"I sing," said he.\n\n*'] * 3, vocab_size=270)
+    texts = [tok.decode([token]) for token in range(tok.vocab_size)]
+    breaks = {text for token, text in enumerate(texts) if token in breaks_of(tok)}
+    assert breaks > {"\n", ":", '"', "*"}  # and what was joined of them
+    assert all(bool(set(text) & set('\n:"*')) == (text in breaks) for text in texts)
 
 
 @pytest.mark.parametrize("penalty", [2.0, 1e30, 1e39, 1e308])

@@ -169,7 +169,7 @@ def test_loops_are_looked_for_in_all_of_the_story_and_not_across_its_marks(monke
     monkeypatch.setattr("model.story.next_token", noted)
     story = Story(MODEL, TOK, "the man", so_far="the ship sank", max_tokens=5, ending="cut", seed=1)
     list(story)
-    assert seen[-1] == ([*TOK.encode("the ship sank"), *story.tokens[:-1]], breaks_of(TOK.token_bytes))
+    assert seen[-1] == ([*TOK.encode("the ship sank"), *story.tokens[:-1]], breaks_of(TOK))
 
 
 def test_a_pretrained_model_goes_on_with_what_was_written_prompt_and_all():
